@@ -15,8 +15,9 @@ import numpy as np
 from scipy import ndimage
 
 from common.data.label_scheme import LabelScheme
-from common.data.phantom_anatomy import Canvas, paint_spine
+from common.data.phantom_anatomy import paint_spine
 from common.data.phantom_body import back_skin, paint_body
+from common.data.phantom_canvas import Canvas
 from common.data.phantom_geometry import Spine, draw_spine, spine_coordinates
 from common.data.phantom_signal import CONTRASTS, TissueSignal, acquire, smooth_noise
 from common.errors import InputError
@@ -170,7 +171,7 @@ def write_spine_phantoms(
         Path of ``index.json``.
 
     Raises:
-        InputError: the folder holds something else, or count or seed is out of range.
+        InputError: the folder holds something else or cannot be written, or count or seed is out of range.
     """
     folder = Path(folder)
     if count < 1:
@@ -180,17 +181,24 @@ def write_spine_phantoms(
     generator = {"version": PHANTOM_VERSION, "seed": int(seed), "count": int(count)}
     if _is_complete(folder, generator):
         return folder / "index.json"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # A sibling, so that the rename stays within one file system and happens at once.
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    partial = None
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # A sibling, so that the rename stays within one file system and happens at once.
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         _write_cases(partial, generator, report)
         partial.chmod(0o755)
         if folder.exists():
             folder.rmdir()  # it is empty: _is_complete made sure of that
         partial.rename(folder)
+    except OSError as error:
+        # Another process may have written the same data set meanwhile: then there is nothing left to do.
+        if not _is_complete(folder, generator):
+            reason = error.strerror or type(error).__name__
+            raise InputError(folder, f"cannot be written ({reason})", "free space or choose another folder") from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
     return folder / "index.json"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from common.data.phantom_anatomy import Canvas
+from common.data.phantom_canvas import Canvas
 from common.data.phantom_geometry import Spine
 from common.data.phantom_signal import TissueSignal, smooth_noise
 
@@ -65,7 +65,7 @@ def paint_body(
     back = (ahead[None, :] - skin[:, None]).astype(np.float32)
     layer = layer[:, None].astype(np.float32)
     depth = rng.uniform(175, 205) + 60 * fatness
-    belly = depth + 16 * np.sin((up - rng.uniform(-40, 60)) / rng.uniform(50, 80)) - 0.12 * np.abs(up - 60)
+    belly = depth + 16 * np.sin((up - rng.uniform(-40, 60)) / rng.uniform(50, 80)) - 0.15 * np.hypot(up - 60, 50)
     from_front = (
         belly[:, None] + ndimage.gaussian_filter1d(skin, 30.0, mode="nearest")[:, None] - ahead[None, :]
     ).astype(np.float32)
@@ -91,34 +91,55 @@ def paint_body(
     canvas.paint(everything, rectus, tissue.of("muscle"))
 
     # Muscles of the back, streaked with fat, more so low down and in the fat.
-    share = np.clip(0.5 * canvas.streak + 0.25 * canvas.cloud - 0.9 + 0.8 * fatness - 0.004 * along, 0, 0.85)
-    muscle = tissue.of("muscle") * (1 + 0.08 * canvas.grain)
+    near = np.exp(-np.square((front + 26) / 9.0)) + np.exp(-np.square(out / 4.0))  # most beside the arches
+    share = 0.5 * canvas.streak + 0.3 * canvas.cloud - 0.8 + 0.9 * fatness + 0.55 * near - 0.003 * along
+    share = np.clip(share, 0, 0.85)
+    muscle = tissue.of("muscle") * (1 + 0.08 * canvas.grain + 0.1 * canvas.streak)
     erector = np.maximum(np.maximum(front + 16, layer - back + furrow), 2.5 - out)
     canvas.paint(everything, erector, muscle + share * (fat * 0.9 - muscle))
     fascia = np.abs(back - furrow - layer) - 0.6
     canvas.paint(everything, fascia, tissue.of("ligament"), 0.8)
 
-    # Psoas beside the bodies, growing downwards.
-    grow = np.clip(1.15 - along / 190, 0.2, 1.2)
-    psoas = np.hypot((out - 33 - 10 * grow) / (14 * grow), (front - 14) / (17 * grow)) - 1
-    psoas = np.maximum(psoas * 12, along - spine.bodies[4].top)
-    canvas.paint(everything, psoas, tissue.of("muscle") * (1 + 0.07 * canvas.grain + 0.05 * canvas.streak))
-
-    # Great vessels; both divide in front of L4 and L5. Moving blood gives no signal.
-    fork = spine.bodies[1].bottom
-    spread = np.clip(fork - along, 0, None)
-    ahead_of = np.interp(along, [-60, 0, 120, 220], [30, 37, 37, 36]).astype(np.float32) * np.float32(spine.scale)
-    radius = rng.uniform(7.0, 9.5)
-    wander = 3 * np.sin(along / 45 + rng.uniform(0, 6))
-    for start, reach, size in ((-7.0, 0.55, radius), (15.0, 0.5, radius * 1.15)):
-        for direction in (-1, 1):
-            thin = np.where(spread > 0, size * 0.7, size)
-            vessel = np.hypot(
-                side - start - direction * reach * spread - wander, (front - ahead_of - size - 1.5) * 1.15
-            )
-            canvas.paint(everything, vessel - thin - 1.0, tissue.of("cortex"), 0.5)
-            canvas.paint(everything, vessel - thin, tissue.of("flow") * (1 + 0.5 * np.abs(canvas.cloud)))
-
+    _paint_psoas(canvas, spine, tissue)
+    _paint_vessels(canvas, spine, tissue, rng)
     canvas.paint(everything, np.abs(inside - 0.8) - 0.9, tissue.of("skin"))
     canvas.paint(everything, inside, 0.0)
     return back
+
+
+def _paint_psoas(canvas: Canvas, spine: Spine, tissue: TissueSignal) -> None:
+    """Paint what lies beside the bodies: psoas, growing downwards, and above it crura, pleura and vessels in fat."""
+    w = canvas.window(-120, spine.bodies[-1].top + 30, -20, 45)
+    if w is None:
+        return
+    cloud, streak = canvas.cloud[w.box], canvas.streak[w.box]
+    _, width = spine.body_size(w.along)
+    out, muscle = np.abs(w.side) - width, tissue.of("muscle")
+    top = spine.bodies[4].top
+    share = np.clip(0.45 + 0.5 * streak + 0.35 * cloud, 0, 1)
+    mixed = tissue.of("fat") * 0.85 + share * (muscle - tissue.of("fat") * 0.85)
+    beside = np.maximum(np.maximum(1.5 - out, top - 20 - w.along), np.abs(w.front - 14) - 20)
+    canvas.paint(w.box, beside + cloud, mixed, 0.85)
+    grow = np.clip(1.15 - w.along / 210, 0.3, 1.2)
+    psoas = np.hypot((out - 1 - 13.5 * grow) / (13 * grow), (w.front - 13) / (18 * grow)) - 1
+    texture = 1 + 0.07 * canvas.grain[w.box] + 0.1 * streak
+    canvas.paint(w.box, np.maximum(psoas * 12, w.along - top) + 0.4 * cloud, muscle * texture)
+
+
+def _paint_vessels(canvas: Canvas, spine: Spine, tissue: TissueSignal, rng: np.random.Generator) -> None:
+    """Paint aorta and vena cava, which divide in front of L4 and L5. Moving blood gives no signal."""
+    radius, phase = rng.uniform(7.0, 9.5), rng.uniform(0.0, 6.0)
+    w = canvas.window(-100, spine.bodies[-1].top + 30, 15, 75)
+    if w is None:
+        return
+    spread = np.clip(spine.bodies[1].bottom - w.along, 0, None)
+    ahead = spine.body_size(w.along)[0] + 2 - 9 * np.clip(-w.along / 60, 0, 1)
+    wander = 3 * np.sin(w.along / 45 + np.float32(phase))
+    blood = tissue.of("flow") * (1 + 0.5 * np.abs(canvas.cloud[w.box]))
+    for start, reach, size in ((-7.0, 0.55, radius), (15.0, 0.5, radius * 1.15)):
+        thin = size * (1 - 0.3 * np.clip(spread / 18, 0, 1))
+        for direction in (-1, 1):
+            middle = start + direction * reach * spread + wander
+            vessel = np.hypot(w.side - middle, (w.front - ahead - size - 1.5) * 1.15) - thin
+            canvas.paint(w.box, vessel - 1.0, tissue.of("cortex"), 0.5)
+            canvas.paint(w.box, vessel, blood)

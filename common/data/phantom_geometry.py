@@ -10,14 +10,15 @@ from scipy.spatial import cKDTree
 
 __all__ = ["Part", "Spine", "SpineCoordinates", "draw_spine", "spine_coordinates"]
 
-# From L5 up: posterior height, depth and width of bodies and height of the disc below them, mm. T8 carries no label:
+# From L5 up: posterior height, depth and width of bodies and height of the disc
+# below them at its rim (end plates are hollow, so its middle is 2 to 5 mm thicker), mm. T8 carries no label:
 # it is there only so that nothing ends in the void at the upper edge of the field of view.
 _VALUES = (2, 3, 4, 5, 6, 7, 8, 9, 10, 0)
 _BODY_HEIGHT = (26.5, 27.5, 28.0, 27.5, 26.5, 25.0, 23.5, 22.5, 21.5, 21.0)
 _BODY_DEPTH = (35.0, 35.0, 34.5, 34.0, 33.0, 32.0, 31.5, 30.5, 30.0, 29.0)
-_BODY_WIDTH = (50.0, 48.0, 46.0, 44.0, 42.0, 40.5, 38.5, 36.5, 35.0, 34.0)
+_BODY_WIDTH = (48.0, 46.5, 45.0, 43.0, 41.0, 39.5, 38.0, 36.0, 35.0, 34.0)
 _DISC_VALUES = (11, 12, 13, 14, 15, 16, 17, 18, 19, 0)
-_DISC_HEIGHT = (9.5, 11.0, 10.5, 9.8, 8.8, 7.4, 6.6, 6.2, 6.0, 6.0)
+_DISC_HEIGHT = (8.0, 9.0, 8.6, 8.0, 7.2, 6.2, 5.6, 5.2, 5.0, 5.0)
 # From S1 down to the coccyx.
 _SACRAL_HEIGHT = (29.0, 24.0, 20.0, 17.0, 15.0, 22.0)
 _SACRAL_DEPTH = (33.0, 25.0, 18.0, 14.0, 11.0, 9.0)
@@ -78,6 +79,13 @@ class Spine:
         """Return the (anterior, superior) position of the posterior wall at a height, mm."""
         return tuple(float(np.interp(height, self.height, self.curve[:, axis])) for axis in range(2))
 
+    def body_size(self, height: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return depth and half width of the bodies at each height, mm, as if there were no gaps between them."""
+        at = [(p.bottom + p.top) / 2 for p in self.bodies]
+        depth = np.interp(height, at, [p.depth for p in self.bodies])
+        width = np.interp(height, at, [p.half_width for p in self.bodies])
+        return depth.astype(np.float32), width.astype(np.float32)
+
 
 @dataclass(frozen=True)
 class SpineCoordinates:
@@ -104,8 +112,8 @@ def draw_spine(rng: np.random.Generator, scale: float | None = None) -> Spine:
     Returns:
         The spine, with the top of S1's posterior wall at the origin.
     """
-    scale = float(np.clip(rng.normal(1.0, 0.06), 0.88, 1.13)) if scale is None else scale
-    flat, wide = rng.normal(1.0, 0.035, 2)  # some people have low, some have narrow vertebrae
+    scale = float(np.clip(rng.normal(0.99, 0.05), 0.88, 1.07)) if scale is None else scale
+    flat, wide = np.clip(rng.normal(1.0, 0.03, 2), 0.95, 1.05)  # some people have low, some have narrow vertebrae
     ageing = rng.beta(1.2, 1.6)  # worn discs come together, most of them low down
     bodies, discs = [], []
     height = 0.0
@@ -113,7 +121,7 @@ def draw_spine(rng: np.random.Generator, scale: float | None = None) -> Spine:
         size = scale * rng.normal(1.0, 0.015, 3)
         depth, half = _BODY_DEPTH[i] * size[0] * wide, _BODY_WIDTH[i] * size[1] * wide / 2
         wear = float(np.clip(rng.normal(ageing * (1.0 if i < 3 else 0.6), 0.22), 0.0, 1.0))
-        thick = max(5.2, _DISC_HEIGHT[i] * scale * rng.normal(1.0, 0.07) * (1 - 0.38 * wear**2))
+        thick = max(4.4, _DISC_HEIGHT[i] * scale * rng.normal(1.0, 0.07) * (1 - 0.38 * wear**2))
         bulge = 1.0 + rng.uniform(0.02, 0.05) + 0.04 * wear
         discs.append(Part(_DISC_VALUES[i], height, height + thick, depth * bulge, half * 1.03, wear))
         height += thick

@@ -33,10 +33,10 @@ _SIGNAL: dict[str, dict[str, tuple[float, float]]] = {
     },
     "T2": {
         "fat": (0.82, 0.10),
-        "marrow": (0.36, 0.25),
-        "nucleus": (0.60, 0.22),
+        "marrow": (0.36, 0.20),
+        "nucleus": (0.66, 0.20),
         "worn nucleus": (0.20, 0.25),
-        "annulus": (0.13, 0.25),
+        "annulus": (0.12, 0.25),
         "cortex": (0.06, 0.30),
         "ligament": (0.08, 0.30),
         "fluid": (1.02, 0.10),
@@ -145,7 +145,7 @@ def acquire(
     field = coil.astype(np.float32) * (1 + 0.05 * np.clip(waves, -2, 2))
     mixed = mixed * field
 
-    level = np.float32(rng.uniform(0.008, 0.03) * coil.mean() / 0.5)
+    level = np.float32(rng.uniform(0.006, 0.022) * coil.mean() / 0.5)
     real = mixed + level * rng.standard_normal(mixed.shape, dtype=np.float32)
     imaginary = level * rng.standard_normal(mixed.shape, dtype=np.float32)
     scan = np.sqrt(real * real + imaginary * imaginary)

@@ -80,8 +80,12 @@ class MarginalLoss(nn.Module):
         drawn = drawn.to(logits.device)
         label = label.squeeze(1).long()
         # What was not drawn cannot be a target, even where a label map happens to hold it.
-        label = label.where(drawn.scatter(1, drawn.new_zeros(batch, 1, dtype=torch.long), True).gather(
-            1, label.reshape(batch, -1)).reshape(label.shape), 0)
+        label = label.where(
+            drawn.scatter(1, drawn.new_zeros(batch, 1, dtype=torch.long), True)
+            .gather(1, label.reshape(batch, -1))
+            .reshape(label.shape),
+            0,
+        )
         merged = merge_undrawn(logits.float(), drawn)
         loss = F.cross_entropy(merged, label) if self.form == "softmax" else self._binary(merged, label)
         if self.dice_weight:

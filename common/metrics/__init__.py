@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
-from common.metrics.volumes import structure_volumes, voxel_counts, voxel_volume
+from .structure_dice import (
+    StructureDiceMetric,
+    VoxelAccuracyMetric,
+    dice_per_structure,
+    joint_histogram,
+    named_right,
+)
+from .volumes import structure_volumes, voxel_counts, voxel_volume
 
-__all__ = ["structure_volumes", "voxel_counts", "voxel_volume"]
+__all__ = [
+    "StructureDiceMetric",
+    "VoxelAccuracyMetric",
+    "dice_per_structure",
+    "joint_histogram",
+    "named_right",
+    "structure_volumes",
+    "voxel_counts",
+    "voxel_volume",
+]

@@ -53,8 +53,10 @@ def voxel_volume(affine_or_voxel_volume: np.ndarray | float) -> float:
     given = np.asarray(affine_or_voxel_volume, dtype=np.float64)
     if given.ndim and given.shape not in ((4, 4), (3, 3)):
         raise ValueError(f"an affine has the shape (4, 4) or (3, 3), not {given.shape}")
+    if not np.isfinite(given).all():
+        raise ValueError("the affine or volume of a voxel is not finite")
     volume = abs(float(np.linalg.det(given[:3, :3]))) if given.ndim else float(given)
-    if not 0 < volume < np.inf:  # NaN fails this too
+    if not 0 < volume < np.inf:
         raise ValueError(f"the volume of a voxel must be positive and finite, not {volume}")
     return volume
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -27,16 +28,23 @@ def _in_plane(rate: int) -> tuple[int, int, int]:
 def _resize_in_plane(x: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Trilinear interpolation (``align_corners=False``) to another height and width, the depth kept.
 
-    With the depth kept, trilinear interpolation is bilinear interpolation of every slice: the same numbers in half
-    the time, and PyTorch has a deterministic CUDA backward pass for it.
+    With the depth kept, trilinear interpolation is bilinear interpolation of every slice: the same numbers, on a CPU
+    in half the time.
     """
     b, c, d = x.shape[0], x.shape[1], x.shape[2]
     x = F.interpolate(x.flatten(1, 2), size=[height, width], mode="bilinear", align_corners=False)
     return x.reshape(b, c, d, height, width)
 
 
-def _autocast_is_on(device_type: str) -> bool:
-    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
+def _without_autocast(device_type: str) -> AbstractContextManager:
+    # Only where there is something to switch off: `torch.export` would write the context into every graph.
+    if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return nullcontext()
+
+
+def _at_least_float32(x: torch.Tensor) -> torch.Tensor:
+    return x if x.dtype == torch.float64 else x.float()
 
 
 class ResidualBlock(nn.Module):
@@ -67,7 +75,8 @@ class PositionAttention(nn.Module):
 
     ``softmax(Q K^T)`` over the keys, without the usual division by the root of the query's size, weighs the values;
     the result is added to the input with a learned ``scale`` that starts at 0. It is computed in float32 under
-    autocast, since undivided products may be large.
+    autocast and in half-precision networks, since undivided products may be large; TorchScript cannot switch autocast
+    off and leaves this to the attention kernels, which sum and normalize in float32.
 
     The key has no bias: it would add the same number to all logits of a query, which softmax takes away again.
 
@@ -88,11 +97,9 @@ class PositionAttention(nn.Module):
         q, k, v = self.query(x), self.key(x), self.value(x)
         if torch.jit.is_scripting():
             attended = self._attend(q, k, v)
-        elif _autocast_is_on(x.device.type):
-            with torch.autocast(x.device.type, enabled=False):
-                attended = self._attend(q.float(), k.float(), v.float())
         else:
-            attended = self._attend(q, k, v)
+            with _without_autocast(x.device.type):
+                attended = self._attend(_at_least_float32(q), _at_least_float32(k), _at_least_float32(v))
         return x + self.scale * attended.to(x.dtype)
 
     def _attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
@@ -111,7 +118,8 @@ class ChannelAttention(nn.Module):
 
     ``softmax(X X^T)`` of the flattened map X (C x N) weighs the channels; the result is added to the input with a
     learned ``scale`` that starts at 0. The affinity sums over all positions and soon leaves float16's range, so it is
-    computed in float32 under autocast, and in float64 by TorchScript, which cannot switch autocast off.
+    computed in float32 under autocast and in half-precision networks. TorchScript cannot switch autocast off, so there
+    it is computed in float64, which autocast leaves alone.
     """
 
     def __init__(self) -> None:
@@ -122,11 +130,9 @@ class ChannelAttention(nn.Module):
         """Map ``(B, C, D, H, W)`` to the same shape."""
         if torch.jit.is_scripting():
             attended = self._attend(x.float() if x.device.type == "mps" else x.double())
-        elif _autocast_is_on(x.device.type):
-            with torch.autocast(x.device.type, enabled=False):
-                attended = self._attend(x.float())
         else:
-            attended = self._attend(x)
+            with _without_autocast(x.device.type):
+                attended = self._attend(_at_least_float32(x))
         return x + self.scale * attended.to(x.dtype)
 
     def _attend(self, x: torch.Tensor) -> torch.Tensor:

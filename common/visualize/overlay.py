@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from common.data.atomic import atomic_path
 from common.data.label_scheme import LabelScheme
-from common.metrics import voxel_counts, voxel_volume
+from common.metrics.volumes import voxel_counts, voxel_volume
 
 __all__ = ["render_overlay", "save_overlay"]
 
@@ -26,7 +26,7 @@ _PAGE, _TEXT, _FAINT, _NOTE, _CONTOUR = (17, 19, 23), (232, 234, 237), (140, 147
 _FILL = 0.36  # opacity of a structure's colour
 
 # Lengths on the page, in pixels.
-_GAP, _ROW, _MIN_SIDE = 18, 21, 72
+_GAP, _ROW, _NAME_ROW, _MIN_SIDE = 18, 21, 18, 72
 _SAGITTAL_BOX, _CORONAL_BOX, _AXIAL_BOX = (520, 800), (340, 800), (340, 800)  # (width, height) at most
 _NAMES_WIDTH = 84
 _VOXEL_LIMIT = 12  # the finest voxel is drawn at most this large: a tiny volume stays a small panel
@@ -398,7 +398,7 @@ def _compose(view: _View, scheme: LabelScheme, title: str) -> Image.Image:
     legend = _legend(view, scheme)
     text = " ".join(title.split())
     head = 64 if text else 20
-    needed = [panel.frame[1] for panel in panels] + [len(anchors) * 18, legend.height]
+    needed = [panel.frame[1] for panel in panels] + [len(anchors) * _NAME_ROW, legend.height]
     body = max(needed)
     names_width = _NAMES_WIDTH if anchors else 0
     width = 2 * _GAP + names_width + sum(panel.frame[0] + _GAP for panel in panels) + legend.width
@@ -470,7 +470,7 @@ def _name(
         (inner[0] + column / columns * panel.size[0], inner[1] + row / rows * panel.size[1])
         for _, column, row in anchors
     ]
-    heights = _spread([y for _, y in tips], 18, top + 9, top + body - 9)
+    heights = _spread([y for _, y in tips], _NAME_ROW, top + _NAME_ROW / 2, top + body - _NAME_ROW / 2)
 
     # The lines are drawn on a larger copy of that part of the page, as Pillow's own are not smooth.
     margin, end = left - _NAMES_WIDTH, left + panel.frame[0]
@@ -526,7 +526,8 @@ def _legend(view: _View, scheme: LabelScheme) -> Image.Image:
             draw.rectangle((0, y - 12, 14, y + 1), fill=structure.color)
             write(24, structure.name, anchor="ls")
             fill = _TEXT if drawn[value] else _NOTE  # the reference has it and the segmentation does not
-            write(columns[1], f"{drawn[value] * view.volume_ml:.1f}", fill)
+            volume = drawn[value] * view.volume_ml
+            write(columns[1], f"{volume:.1f}" if volume >= 0.1 or not volume else "<0.1", fill)
             if compared and reference[value]:
                 dice.append(2 * both[value] / (drawn[value] + reference[value]))
                 write(columns[2], f"{dice[-1]:.3f}", fill)
@@ -543,7 +544,8 @@ def _legend(view: _View, scheme: LabelScheme) -> Image.Image:
     if compared:
         draw.line((0, y - 5, 14, y - 5), fill=_CONTOUR, width=2)
         write(24, "reference", anchor="ls")
-    return page
+        y += _ROW
+    return page.crop((0, 0, page.width, y))
 
 
 def _footnote(view: _View) -> str:
@@ -559,6 +561,7 @@ def _shorten(text: str, size: int, width: int) -> str:
     """Cut a text that is wider than some pixels."""
     if _font(size).getlength(text) <= width:
         return text
+    text = text[:width]  # no letter is narrower than a pixel
     while text and _font(size).getlength(text + "...") > width:
         text = text[:-1]
     return text + "..." if text else ""

@@ -47,7 +47,8 @@ def biases_before_normalization(network: nn.Module, x: torch.Tensor) -> set[str]
             handles.append(module.register_forward_hook(remember))
         elif isinstance(module, _NORMALIZATIONS):
             handles.append(module.register_forward_pre_hook(look_up))
-    network(x)
+    with torch.no_grad():
+        network(x)
     for handle in handles:
         handle.remove()
     return found
@@ -119,7 +120,8 @@ class NetworkTests:
         expected = expected if isinstance(expected, list) else [expected]
         with torch.no_grad():
             output = self.evaluation_network()(self.make_input(input_shape, batch=2))
-        assert [tuple(t.shape) for t in tensors(output)] == [(2, *shape) for shape in expected]
+        shapes, expected = [tuple(t.shape) for t in tensors(output)], [(2, *shape) for shape in expected]
+        assert shapes == expected, f"shapes {shapes}, expected {expected}"
         assert all(t.isfinite().all() for t in tensors(output)), "the output is not finite"
 
     def test_parameter_count(self) -> None:

@@ -22,7 +22,7 @@ from tests.common.networks.network_test_base import NetworkTests, Shape
 BASE = {"aspp": False, "multiscale_fusion": False, "self_attention": False}
 SMALL = {"features": (4, 8, 16)}
 
-# The table of the paper's shapes (channels, D, H, W) for one volume of 18 x 256 x 128, by sub-module.
+# Channels, D, H, W for one volume of 18 x 256 x 128, by sub-module: the table in the class's docstring.
 SHAPES = {
     "stem": (32, 18, 256, 128),
     "down": (64, 18, 128, 64),
@@ -94,7 +94,7 @@ class TestSAFNet(NetworkTests):
     def expected_output_shape(self, input_shape: Shape) -> Shape:
         return (18, *input_shape[1:])
 
-    def test_shapes_of_the_paper(self) -> None:
+    def test_shapes_at_full_size(self) -> None:
         network, x = full_size()
         shapes = {}
         for name in SHAPES:
@@ -235,6 +235,7 @@ class TestSAFNet(NetworkTests):
                         torch.testing.assert_close(scripted(x), expected)
                     assert module(x).isfinite().all()
                     assert scripted(x).isfinite().all()
+                assert module.half()(x.half()).isfinite().all()
 
     def test_autocast_is_near_full_precision(self) -> None:
         network = self.evaluation_network(**SMALL)

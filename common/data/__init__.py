@@ -1,0 +1,10 @@
+"""Data sets, label tables, splits and files."""
+
+from __future__ import annotations
+
+from .cases import CaseList, SpineCases, find_cases
+from .label_scheme import LabelScheme, Structure
+from .scans import ScanList
+from .splits import split_cases
+
+__all__ = ["CaseList", "LabelScheme", "ScanList", "SpineCases", "Structure", "find_cases", "split_cases"]

@@ -1,0 +1,68 @@
+"""Where a result comes from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = ["bundle_version", "provenance", "sha256_of"]
+
+_LIBRARIES = ("torch", "monai", "numpy", "nibabel")
+
+
+@lru_cache(maxsize=8)
+def _sha256(path: Path, size: int, modified: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of(path: str | Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    path = Path(path).resolve()
+    status = path.stat()
+    return _sha256(path, status.st_size, status.st_mtime_ns)
+
+
+def bundle_version(bundle_root: str | Path) -> tuple[str, str]:
+    """Return a bundle's name and version, as its metadata states them."""
+    metadata = json.loads((Path(bundle_root) / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    return metadata["bundle"], metadata["version"]
+
+
+def provenance(
+    bundle_root: str | Path, weights: str | Path, source: str | Path | None, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Describe how a result was made.
+
+    Args:
+        bundle_root: the bundle's folder.
+        weights: the weights that were used.
+        source: the file that was segmented; None for a whole data set.
+        settings: what was set, by id.
+
+    Returns:
+        Bundle, version, SHA-256 of weights and source, settings, library versions, machine and time (UTC).
+    """
+    name, number = bundle_version(bundle_root)
+    result: dict[str, Any] = {
+        "bundle": name,
+        "version": number,
+        "weights": {"file": str(Path(weights).resolve()), "sha256": sha256_of(weights)},
+    }
+    if source is not None:
+        result["input"] = {"file": str(Path(source).resolve()), "sha256": sha256_of(source)}
+    return result | {
+        "settings": dict(settings),
+        "libraries": {"python": platform.python_version()} | {library: version(library) for library in _LIBRARIES},
+        "hardware": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine() + " CPU",
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

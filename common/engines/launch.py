@@ -1,0 +1,211 @@
+"""What a bundle checks before it builds anything, and how its errors reach the user.
+
+A bundle runs through ``python -m monai.bundle run``, which knows nothing of the project: it takes any id from the command
+line without a word, and ends an error in a traceback of a hundred lines. Every component of the bundles that comes from
+``common`` requires :func:`check_bundle` first, so this runs whatever tool reads the configuration.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import logging
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import common
+from common.errors import InputError
+
+__all__ = ["Switches", "check_bundle", "start_run"]
+
+logger = logging.getLogger(__name__)
+
+# Arguments of `monai.bundle run` itself; everything else on its command line is an id of the configuration.
+_RUN_ARGUMENTS = {
+    "run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking", "args_file",
+}  # fmt: skip
+_TRUE, _FALSE = {"true", "1", "yes"}, {"false", "0", "no"}
+_log_file: Path | None = None
+
+
+def check_bundle(bundle_root: str | os.PathLike, bundle: str) -> str:
+    """Make sure that the folder is this bundle and that the shared code is the one it was made for.
+
+    Under ``python -m monai.bundle`` it also refuses unknown ids and turns errors into one line.
+
+    Args:
+        bundle_root: the bundle's folder.
+        bundle: the name that its metadata must state as ``bundle``.
+
+    Returns:
+        The absolute path of the folder.
+
+    Raises:
+        InputError: another bundle's folder, another version of ``common``, or an id that no configuration defines.
+    """
+    if _is_command_line():
+        sys.excepthook = _report
+        check_ids(sys.argv[1:])
+    root = Path(bundle_root).resolve()
+    metadata_file = root / "configs" / "metadata.json"
+    try:
+        metadata = json.loads(metadata_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(metadata_file, f"cannot be read ({error})", "pass --bundle_root with the bundle") from error
+    if metadata.get("bundle") != bundle:
+        raise InputError(root, f"is not the bundle '{bundle}'", f"pass --bundle_root with the folder of {bundle}")
+    if metadata.get("common_version") != common.__version__:
+        raise InputError(
+            root,
+            f"needs version {metadata.get('common_version')} of the shared code, but {Path(common.__file__).parent} is "
+            f"version {common.__version__}",
+            "use bundles of one release",
+        )
+    return str(root)
+
+
+def _is_command_line() -> bool:
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    return getattr(spec, "name", "") == "monai.bundle.__main__"
+
+
+def _arguments(argv: Sequence[str]) -> dict[str, str]:
+    """Read ``--name value`` and ``--name=value``, as fire does, and the contents of ``--args_file``."""
+    given: dict[str, str] = {}
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        if word.startswith("--") and len(word) > 2:
+            name, equals, value = word[2:].partition("=")
+            given[name.replace("-", "_")] = value if equals else following
+    if path := given.get("args_file"):
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        given = {str(name): str(value) for name, value in content.items()} | given
+    return given
+
+
+def check_ids(argv: Sequence[str]) -> None:
+    """Refuse ids of the command line that no configuration file defines.
+
+    Args:
+        argv: the words after ``python -m monai.bundle``.
+
+    Raises:
+        InputError: names the id and the nearest one that exists.
+    """
+    given = _arguments(argv)
+    if "config_file" not in given or not argv or argv[0] != "run":
+        return
+    known: set[str] = set()
+    for name in given["config_file"].strip("[]() ").split(","):
+        file = Path(name.strip(" '\""))
+        if file.suffix == ".json" and file.is_file():
+            known |= set(json.loads(file.read_text(encoding="utf-8")))
+    if not known:
+        return
+    known = {name.lstrip("+").replace("#", "::").split("::")[0] for name in known}
+    for name in given:
+        top = name.lstrip("+").replace("#", "::").split("::")[0]
+        if name in _RUN_ARGUMENTS or top in known:
+            continue
+        near = difflib.get_close_matches(top, sorted(known - {"imports"}), n=1)
+        hint = f"did you mean --{near[0]}?" if near else "the ids are at the top of the configuration file"
+        raise InputError(f"--{name}", "is not an id of this configuration", hint)
+
+
+def start_run(output_dir: str | os.PathLike, bundle: str) -> str:
+    """Make the folder of a run, and let its log file take down what the program says.
+
+    Args:
+        output_dir: where the run writes; made if it is not there.
+        bundle: the bundle's name, for the first line of the log.
+
+    Returns:
+        The absolute path of the folder.
+
+    Raises:
+        InputError: the folder cannot be made or written.
+    """
+    global _log_file
+    folder = Path(str(output_dir)).resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+    except OSError as error:
+        raise InputError(folder, f"cannot be written ({error.strerror})", "choose another --output_dir") from error
+    handler.setFormatter(logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s"))
+    root = logging.getLogger()
+    for old in [h for h in root.handlers if getattr(h, "_is_run_log", False)]:
+        root.removeHandler(old)
+        old.close()
+    handler._is_run_log = True  # type: ignore[attr-defined]
+    root.addHandler(handler)
+    _log_file = folder / "log.txt"
+    logger.info("%s %s writes to %s", bundle, common.__version__, folder)
+    return str(folder)
+
+
+def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print one line for the user; the traceback goes to the log file."""
+    text = "".join(traceback.format_exception(kind, error, trace))
+    log_file = _log_file
+    if log_file is None:
+        handle, name = tempfile.mkstemp(prefix="spine_bundle_", suffix=".log")
+        os.close(handle)
+        log_file = Path(name)
+    try:
+        with open(log_file, "a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError:
+        log_file = None
+    cause = _first_cause(error)
+    if kind is KeyboardInterrupt:
+        line = "interrupted; what was finished is kept"
+    elif isinstance(cause, InputError):
+        line = f"error: {cause}"
+    else:
+        message = " ".join(str(cause).split()) or "no message"
+        line = f"error: {type(cause).__name__}: {message[:400]}; the traceback is in {log_file}"
+    sys.stdout.flush()
+    print(line, file=sys.stderr, flush=True)
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """Follow the chain of causes to an :class:`InputError`, else to its beginning (MONAI wraps what components raise)."""
+    chain = [error]
+    while (before := chain[-1].__cause__ or chain[-1].__context__) is not None and before not in chain:
+        chain.append(before)
+    return next((link for link in chain if isinstance(link, InputError)), _unwrapped(chain))
+
+
+def _unwrapped(chain: Iterable[BaseException]) -> BaseException:
+    wrappers = ("Failed to instantiate", "Failed to evaluate", "applying transform", "Caught ")
+    links = list(chain)
+    return next((link for link in links if not str(link).startswith(wrappers)), links[-1])
+
+
+class Switches:
+    """Booleans of a configuration, whose command line hands them over as strings.
+
+    ``--resume false`` arrives as the string ``false``, which Python takes for true.
+
+    Args:
+        values: the ids and what they are set to: true, false, 1, 0, yes, no, in any case.
+
+    Attributes:
+        Each id is an attribute, a real bool.
+
+    Raises:
+        InputError: a value is none of these.
+    """
+
+    def __init__(self, **values: Any) -> None:
+        for name, value in values.items():
+            word = str(value).strip().lower()
+            if word not in _TRUE | _FALSE:
+                raise InputError(f"--{name} {value}", "is neither true nor false", f"pass --{name} true or false")
+            setattr(self, name, word in _TRUE)

@@ -1,0 +1,64 @@
+"""Learning-rate schedules by name, stepped once an epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from ignite.engine import Engine
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+
+from common.errors import InputError
+
+__all__ = ["make_schedule"]
+
+_WARM_UP = 0.1  # share of the epochs in which `cosine` rises
+
+
+class _Plateau(ReduceLROnPlateau):
+    """Lower the rate when the key metric stops to rise."""
+
+    def score_of(self, validator: Engine) -> Callable[[Engine], Any]:
+        """Return what MONAI's ``LrScheduleHandler`` calls to know the metric."""
+        # Without validation cases there is no metric: the epoch, which always rises, never lowers the rate.
+        return lambda trainer: validator.state.metrics.get(validator.state.key_metric_name, trainer.state.epoch)
+
+
+class _Cosine(LambdaLR):
+    """Rise linearly, then fall along half a cosine to a hundredth."""
+
+    def score_of(self, validator: Engine) -> Callable[[Engine], Any]:
+        """Return what MONAI's ``LrScheduleHandler`` calls; this schedule needs no metric."""
+        return lambda trainer: ()
+
+
+def make_schedule(
+    name: str, optimizer: torch.optim.Optimizer, max_epochs: int, patience: int = 10, factor: float = 0.5
+) -> _Plateau | _Cosine:
+    """Make the schedule of that name.
+
+    Args:
+        name: ``plateau``: the rate is multiplied by ``factor`` when the key metric has not risen for ``patience`` epochs
+            (SAFNet paper, "Experimental settings"); ``cosine``: a warm-up over a tenth of the epochs, then half a cosine.
+        optimizer: whose rate it sets.
+        max_epochs: the length of the training.
+        patience: epochs.
+        factor: below 1.
+
+    Raises:
+        InputError: another name.
+    """
+    if name == "plateau":
+        return _Plateau(optimizer, mode="max", patience=int(patience), factor=float(factor))
+    if name == "cosine":
+        warm = max(1, round(_WARM_UP * max_epochs))
+
+        def share(epoch: int) -> float:
+            if epoch < warm:
+                return (epoch + 1) / (warm + 1)
+            return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (epoch - warm) / max(1, max_epochs - warm)))
+
+        return _Cosine(optimizer, share)
+    raise InputError(f"--schedule {name}", "is not known", "choose plateau or cosine")

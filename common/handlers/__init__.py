@@ -1,0 +1,23 @@
+"""Handlers for MONAI's engines: recording, progress, weights, reports, what inference writes."""
+
+from __future__ import annotations
+
+from .checkpoint_loader import StrictCheckpointLoader, load_weights
+from .epoch_seed import EpochSeed
+from .evaluation_report import EvaluationReport
+from .progress import Progress
+from .segmentation_writer import SegmentationWriter
+from .structure_metrics import StructureDice, VoxelAccuracy
+from .training_recorder import TrainingRecorder
+
+__all__ = [
+    "EpochSeed",
+    "EvaluationReport",
+    "Progress",
+    "SegmentationWriter",
+    "StrictCheckpointLoader",
+    "StructureDice",
+    "TrainingRecorder",
+    "VoxelAccuracy",
+    "load_weights",
+]

@@ -1,0 +1,82 @@
+"""Weights into a network, or one clear line."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from pathlib import Path
+
+import torch
+from ignite.engine import Engine, Events
+
+from common.errors import InputError
+
+__all__ = ["StrictCheckpointLoader", "load_weights"]
+
+logger = logging.getLogger(__name__)
+
+
+def load_weights(network: torch.nn.Module, path: str | Path, device: str | torch.device = "cpu") -> None:
+    """Load a state dict of tensors; every name and shape must fit.
+
+    Args:
+        network: what the weights are for.
+        path: a state dict, or one below the key ``model`` (what MONAI Label and MONAI's checkpoints hold).
+        device: where the tensors are read to.
+
+    Raises:
+        InputError: the file is missing, is not a state dict of tensors, or is another network's.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(path, "there are no weights", "train first, or pass --checkpoint with trained weights")
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise InputError(path, f"is not a file of weights ({type(error).__name__})", "pass a state dict") from error
+    if isinstance(state, dict) and isinstance(state.get("model"), dict):
+        state = state["model"]
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise InputError(path, "holds something else than tensors by name", "pass a state dict")
+    own = network.state_dict()
+    wrong = [name for name in own if name not in state or state[name].shape != own[name].shape]
+    strange = [name for name in state if name not in own]
+    if wrong or strange:
+        raise InputError(
+            path,
+            f"does not fit this network ({len(wrong)} of {len(own)} tensors are missing or of another shape, "
+            f"{len(strange)} are unknown; first: {(wrong + strange)[0]})",
+            "pass weights that were trained with the same settings",
+        )
+    network.load_state_dict(state)
+    logger.info("Weights from %s", path)
+
+
+class StrictCheckpointLoader:
+    """Load weights when an engine starts.
+
+    MONAI's ``CheckpointLoader`` shows a traceback for each way in which a file can be wrong; this one line.
+
+    Args:
+        path: the weights; None: there are none to load.
+        network: what they are for.
+        device: where the tensors are read to.
+
+    Raises:
+        InputError: see :func:`load_weights`; a missing file is refused here already, before any data is read.
+    """
+
+    def __init__(
+        self, path: str | Path | None, network: torch.nn.Module, device: str | torch.device = "cpu"
+    ) -> None:
+        self.path, self.network, self.device = path, network, device
+        if path is not None and not Path(path).is_file():
+            raise InputError(path, "there are no weights", "train first, or pass --checkpoint with trained weights")
+
+    def attach(self, engine: Engine) -> None:
+        """Load at the start of ``engine``'s run."""
+        if self.path is not None:
+            engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        load_weights(self.network, self.path, self.device)

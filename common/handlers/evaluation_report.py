@@ -1,0 +1,177 @@
+"""Dice per case and structure, with a summary that a script can read."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+
+from common.data.atomic import write_csv, write_json
+from common.data.label_scheme import LabelScheme
+from common.data.provenance import provenance
+from common.metrics import dice_per_structure, joint_histogram, named_right
+from common.visualize import save_overlay
+
+__all__ = ["EvaluationReport"]
+
+logger = logging.getLogger(__name__)
+
+CASES, SUMMARY = "dice.csv", "summary.json"
+_COLUMNS = (
+    "case", "subject", "group", "value", "structure", "dice", "named_right",
+    "reference_voxels", "predicted_voxels", "reference_ml", "predicted_ml",
+)  # fmt: skip
+
+
+class EvaluationReport:
+    """Write ``dice.csv`` (a row for each case and structure) and ``summary.json`` (mean, standard deviation, counts).
+
+    Only what a case's annotators drew is scored. A structure that they drew, that is in their label map and that was not
+    found has Dice 0; one that is in neither has none (blank); one that is only in the prediction has Dice 0.
+
+    Args:
+        output_dir: the folder.
+        scheme: name of the label scheme.
+        bundle_root: for the provenance.
+        weights: for the provenance.
+        settings: for the provenance.
+        group_by: an entry of the datalist's cases by which the summary is divided too, such as ``sequence``.
+        overlays: whether to draw each case with its reference, ``NAME_overlay.png``.
+
+    It takes from the engine ``pred`` and ``label``: channels, (1, X, Y, Z), on the scan's own grid; and ``drawn``.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        scheme: str,
+        bundle_root: str | Path,
+        weights: str | Path,
+        settings: Mapping[str, Any] | None = None,
+        group_by: str = "",
+        overlays: bool = False,
+    ) -> None:
+        self.folder, self.scheme = Path(output_dir).resolve(), LabelScheme.load(scheme)
+        self.bundle_root, self.weights, self.settings = bundle_root, weights, dict(settings or {})
+        self.group_by, self.overlays = group_by, overlays
+        self.rows: list[dict[str, Any]] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Follow the evaluator."""
+        engine.add_event_handler(Events.STARTED, self._started)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._cases)
+        engine.add_event_handler(Events.COMPLETED, self._completed)
+
+    def _started(self, engine: Engine) -> None:
+        self.rows.clear()
+
+    def _cases(self, engine: Engine) -> None:
+        for case, output in zip(engine.state.batch, engine.state.output, strict=True):
+            self.add(case, output["pred"], output["label"])
+
+    def add(self, case: Mapping[str, Any], pred: torch.Tensor, reference: torch.Tensor) -> None:
+        """Score one case.
+
+        Args:
+            case: its items: ``id``, ``subject``, ``drawn`` and what ``group_by`` names; the last three may be missing.
+            pred: channels, (1, X, Y, Z), a MetaTensor.
+            reference: the same of the label map.
+        """
+        drawn = case["drawn"]
+        histogram = joint_histogram(pred, reference, self.scheme.num_channels).cpu()
+        dice = dice_per_structure(histogram, drawn, absent="zero")
+        named = named_right(histogram, drawn)
+        in_reference, predicted = histogram.sum(dim=1), histogram.sum(dim=0)
+        affine = np.asarray(pred.affine)
+        milliliters = abs(np.linalg.det(affine[:3, :3])) / 1000
+        name = str(case.get("id", Path(str(pred.meta["filename_or_obj"])).name))
+        for structure in self.scheme.structures:
+            channel = structure.channel
+            if not bool(drawn[channel]):
+                continue
+            self.rows.append(
+                {
+                    "case": name,
+                    "subject": case.get("subject", name),
+                    "group": case.get(self.group_by, "") if self.group_by else "",
+                    "value": structure.value,
+                    "structure": structure.name,
+                    "dice": _number(dice[channel - 1]),
+                    "named_right": _number(named[channel - 1]),
+                    "reference_voxels": int(in_reference[channel]),
+                    "predicted_voxels": int(predicted[channel]),
+                    "reference_ml": round(float(in_reference[channel]) * milliliters, 3),
+                    "predicted_ml": round(float(predicted[channel]) * milliliters, 3),
+                }
+            )
+        if self.overlays:
+            values = torch.from_numpy(self.scheme.channel_to_value)
+            picture = np.asanyarray(nib.load(str(pred.meta["filename_or_obj"])).dataobj)
+            save_overlay(
+                self.folder / f"{name}_overlay.png",
+                picture,
+                values[pred.cpu().as_tensor()[0].long()].numpy(),
+                affine,
+                self.scheme,
+                title=name,
+                reference=values[reference.cpu().as_tensor()[0].long()].numpy(),
+            )
+
+    def summary(self) -> dict[str, Any]:
+        """Return mean, standard deviation and counts: over the cases' means, per structure, and per group."""
+        result = _summary(self.rows)
+        if self.group_by:
+            groups = sorted({str(row["group"]) for row in self.rows})
+            result["groups"] = {
+                name: _summary([row for row in self.rows if str(row["group"]) == name]) for name in groups
+            }
+        return result
+
+    def _completed(self, engine: Engine) -> None:
+        write_csv(self.folder / CASES, self.rows, _COLUMNS)
+        summary = self.summary()
+        origin = provenance(self.bundle_root, self.weights, None, self.settings)
+        write_json(self.folder / SUMMARY, summary | {"provenance": origin})
+        for name, row in summary["structures"].items():
+            logger.info("%-8s Dice %.3f +- %.3f in %d cases", name, row["mean"], row["sd"], row["cases"])
+        logger.info(
+            "mean Dice %.4f +- %.4f over %d cases; %.1f %% of %d structures named right; %s and %s are in %s",
+            summary["dice"]["mean"], summary["dice"]["sd"], summary["dice"]["cases"],
+            100 * summary["named_right"]["share"], summary["named_right"]["structures"], CASES, SUMMARY, self.folder,
+        )  # fmt: skip
+
+
+def _number(value: torch.Tensor) -> float | str:
+    return "" if torch.isnan(value) else round(float(value), 6)
+
+
+def _spread(values: Iterable[float]) -> dict[str, float]:
+    numbers = list(values)
+    return {
+        "mean": statistics.fmean(numbers) if numbers else float("nan"),
+        "sd": statistics.stdev(numbers) if len(numbers) > 1 else 0.0,
+        "cases": len(numbers),
+    }
+
+
+def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    scored = [row for row in rows if row["dice"] != ""]
+    by_case: dict[str, list[float]] = {}
+    by_structure: dict[str, list[float]] = {}
+    for row in scored:
+        by_case.setdefault(row["case"], []).append(row["dice"])
+        by_structure.setdefault(row["structure"], []).append(row["dice"])
+    named = [row["named_right"] for row in rows if row["named_right"] != ""]
+    return {
+        "dice": _spread(statistics.fmean(values) for values in by_case.values()),
+        "named_right": {"share": statistics.fmean(named) if named else float("nan"), "structures": len(named)},
+        "structures": {name: _spread(values) for name, values in by_structure.items()},
+        "cases": {name: statistics.fmean(values) for name, values in by_case.items()},
+    }

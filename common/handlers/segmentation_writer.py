@@ -1,0 +1,157 @@
+"""What an inference run writes for each scan."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from ignite.engine import Engine, Events
+
+from common.data.atomic import atomic_path, write_csv, write_json
+from common.data.label_scheme import LabelScheme
+from common.data.provenance import provenance
+from common.errors import InputError
+from common.metrics import structure_volumes
+from common.visualize import save_overlay, write_itksnap_labels, write_slicer_color_table
+
+__all__ = ["SegmentationWriter"]
+
+logger = logging.getLogger(__name__)
+
+VOLUMES = "volumes.csv"
+_COLUMNS = ("case", "file", "value", "structure", "description", "voxels", "volume_ml")
+
+
+class SegmentationWriter:
+    """Write label maps, pictures, volumes and provenance into one folder.
+
+    For a scan ``NAME.nii.gz``: ``NAME_seg.nii.gz`` (uint8, on the scan's own grid, with its header's geometry),
+    ``NAME_overlay.png`` and ``NAME_seg.json`` (provenance). For all of them: ``volumes.csv`` with a row for each structure,
+    ``labels.ctbl`` (3D Slicer) and ``labels_itksnap.txt`` (ITK-SNAP). Each file is written whole or not at all; rows of other
+    cases in an existing ``volumes.csv`` stay.
+
+    Args:
+        output_dir: the folder.
+        scheme: name of the label scheme.
+        bundle_root: for the provenance.
+        weights: the file of the weights, for the provenance.
+        settings: what was set, for the provenance.
+        overlay: whether to draw the picture.
+
+    It takes from the engine ``pred``: (1, X, Y, Z) label values on the scan's own grid, with the scan's path in
+    ``meta["filename_or_obj"]``.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        scheme: str,
+        bundle_root: str | Path,
+        weights: str | Path,
+        settings: Mapping[str, Any] | None = None,
+        overlay: bool = True,
+    ) -> None:
+        self.folder = Path(output_dir).resolve()
+        self.scheme = LabelScheme.load(scheme)
+        self.bundle_root, self.weights, self.settings = bundle_root, weights, dict(settings or {})
+        self.overlay = overlay
+        self.rows: dict[str, list[dict[str, Any]]] = {}
+        self._flushed = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        """Follow the evaluator."""
+        engine.add_event_handler(Events.STARTED, self._started)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._scan)
+        engine.add_event_handler(Events.COMPLETED, self._completed)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._interrupted)
+
+    def _started(self, engine: Engine) -> None:
+        self.count = engine.state.epoch_length
+        write_slicer_color_table(self.scheme, self.folder / "labels.ctbl")
+        write_itksnap_labels(self.scheme, self.folder / "labels_itksnap.txt")
+        existing = self.folder / VOLUMES
+        if existing.is_file():
+            with open(existing, newline="", encoding="utf-8") as file:
+                for row in csv.DictReader(file):
+                    self.rows.setdefault(str(row.get("case")), []).append(row)
+
+    def _scan(self, engine: Engine) -> None:
+        for output in engine.state.output:
+            self.write(output["pred"], number=engine.state.iteration)
+        if time.monotonic() - self._flushed > 5:
+            self._flush()
+
+    def write(self, pred: Any, number: int = 1) -> Path:
+        """Write all files of one scan.
+
+        Args:
+            pred: (1, X, Y, Z) label values, a MetaTensor.
+            number: how manieth scan this is, for the log.
+
+        Returns:
+            The path of the label map.
+
+        Raises:
+            InputError: the prediction's grid is not the scan's, or a file cannot be written.
+        """
+        source = Path(str(pred.meta["filename_or_obj"]))
+        scan = nib.load(source)
+        labels = np.asarray(pred.cpu())[0].astype(np.uint8)
+        if labels.shape != scan.shape or not np.allclose(np.asarray(pred.affine), scan.affine, atol=1e-3):
+            raise InputError(source, "the segmentation does not lie on its grid", "report this as a bug")
+        name = source.name.split(".nii")[0]
+        target = self.folder / f"{name}_seg.nii.gz"
+        with atomic_path(target) as temporary:
+            nib.save(self._image(labels, scan), temporary)
+        rows = structure_volumes(labels, scan.affine, self.scheme)
+        self.rows[name] = [
+            {
+                "case": name,
+                "file": target.name,
+                "value": row["value"],
+                "structure": row["name"],
+                "description": row["description"],
+                "voxels": row["voxels"],
+                "volume_ml": f"{row['volume_ml']:.3f}",
+            }
+            for row in rows
+            if row["voxels"] > 0
+        ]
+        if self.overlay:
+            picture = np.asanyarray(scan.dataobj)
+            save_overlay(self.folder / f"{name}_overlay.png", picture, labels, scan.affine, self.scheme, title=name)
+        write_json(
+            self.folder / f"{name}_seg.json", provenance(self.bundle_root, self.weights, source, self.settings)
+        )
+        logger.info("%d/%s %s: %d structures -> %s", number, self.count, name, len(self.rows[name]), target)
+        return target
+
+    @staticmethod
+    def _image(labels: np.ndarray, scan: nib.Nifti1Image) -> nib.Nifti1Image:
+        """Put the labels into an image with the scan's own geometry: both matrices, with their codes."""
+        header = scan.header.copy()
+        header.set_data_dtype(np.uint8)
+        header.set_slope_inter(1, 0)
+        header["cal_min"] = header["cal_max"] = 0
+        image = scan.__class__(labels, scan.affine, header)
+        image.set_qform(scan.get_qform(), int(scan.header["qform_code"]), strip_shears=True)
+        image.set_sform(scan.get_sform(), int(scan.header["sform_code"]))
+        return image
+
+    def _flush(self) -> None:
+        write_csv(self.folder / VOLUMES, [row for rows in self.rows.values() for row in rows], _COLUMNS)
+        self._flushed = time.monotonic()
+
+    def _completed(self, engine: Engine) -> None:
+        self._flush()
+        logger.info("Label maps, overlays and %s are in %s", VOLUMES, self.folder)
+
+    def _interrupted(self, engine: Engine, error: BaseException) -> None:
+        self._flush()
+        raise error

@@ -1,0 +1,171 @@
+"""What a training leaves behind: weights, a state to go on from, its history and its data."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+
+from common.data.atomic import atomic_path, write_csv, write_json
+from common.errors import InputError
+
+__all__ = ["TrainingRecorder"]
+
+logger = logging.getLogger(__name__)
+
+BEST, LAST, STATE, HISTORY, SPLIT = "model.pt", "model_last.pt", "training_state.pt", "history.csv", "split.json"
+
+
+class TrainingRecorder:
+    """Keep a training's results in its output folder, and go on from them.
+
+    After every epoch it writes ``history.csv`` (loss, learning rate, validation metrics), ``model.pt`` (the best weights by
+    the key metric, a state dict), ``model_last.pt`` and, last of all, ``training_state.pt``, from which
+    ``resume`` goes on. Each file is written whole or not at all. Attach it after the validation and the schedule.
+
+    Args:
+        output_dir: the run's folder.
+        network: what is trained.
+        state: further objects with ``state_dict`` that a resumed training needs: optimiser, schedule.
+        validator: the evaluator whose key metric chooses the best weights; None, or one that has no metric (an empty
+            validation set), makes the newest the best.
+        resume: go on from ``training_state.pt`` in the folder.
+        data: the items of each part, ``{"train": [...], "validation": [...]}``, for ``split.json``.
+        publish_to: a second place for the best weights. Runs leave a bundle's ``models/`` alone; only a host
+            application that trains the bundle (MONAI Label) expects them there.
+        device: where the state is read to.
+
+    Raises:
+        InputError: the folder holds a training and ``resume`` is off; it holds none and ``resume`` is on; or its state
+            does not fit.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        network: torch.nn.Module,
+        state: Mapping[str, Any],
+        validator: Engine | None = None,
+        resume: bool = False,
+        data: Mapping[str, Sequence[Any]] | None = None,
+        publish_to: str | Path | None = None,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.folder, self.network, self.objects = Path(output_dir), network, dict(state)
+        self.validator, self.resume, self.data = validator, resume, data
+        self.publish_to, self.device = publish_to, device
+        self.history: list[dict[str, float]] = []
+        self.best = -math.inf
+        self.best_epoch = 0
+        self._losses: list[torch.Tensor] = []
+        self._scaler: Mapping[str, Any] = {}
+        exists = (self.folder / STATE).is_file()
+        if exists and not resume and publish_to is None:
+            raise InputError(
+                self.folder, "holds a training already", "pass --resume true to go on with it, or another --output_dir"
+            )
+        if resume and not exists:
+            raise InputError(self.folder, f"holds no {STATE} to go on from", "leave --resume out, or mend --output_dir")
+
+    def attach(self, engine: Engine) -> None:
+        """Follow the trainer; a resumed one starts behind its last finished epoch."""
+        if self.resume:
+            self._load(engine)
+        engine.add_event_handler(Events.STARTED, self._started)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._step)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
+        engine.add_event_handler(Events.COMPLETED, self._completed)
+
+    def _load(self, engine: Engine) -> None:
+        path = self.folder / STATE
+        try:
+            saved = torch.load(path, map_location=self.device, weights_only=True)
+            self.network.load_state_dict(saved["network"])
+            for name, thing in self.objects.items():
+                thing.load_state_dict(saved["objects"][name])
+            self.history, self.best, self.best_epoch = saved["history"], saved["best"], saved["best_epoch"]
+            epoch, iteration, self._scaler = saved["epoch"], saved["iteration"], saved["scaler"]
+        except Exception as error:
+            problem = f"does not fit this training ({type(error).__name__})"
+            raise InputError(path, problem, "resume with the settings it began with") from error
+        self._done = epoch >= engine.state.max_epochs
+        if not self._done:
+            engine.state.epoch, engine.state.iteration = epoch, iteration
+        logger.info("Resuming behind epoch %d of %d (%s)", epoch, engine.state.max_epochs, path)
+
+    def _started(self, engine: Engine) -> None:
+        if self.resume and self._done:
+            logger.info("The training in %s is finished; raise --max_epochs to go on", self.folder)
+            engine.terminate()
+            return
+        if self._scaler and getattr(engine, "scaler", None) is not None:
+            engine.scaler.load_state_dict(self._scaler)
+        if self.data is not None:
+            split: dict[str, Any] = {}
+            for name, items in self.data.items():
+                split |= getattr(items, "split", None) or {}
+                split[name] = [str(item.get("id", item["image"])) for item in items]
+            write_json(self.folder / SPLIT, split)
+
+    def _step(self, engine: Engine) -> None:
+        output = engine.state.output
+        loss = (output[0] if isinstance(output, list) else output)["loss"]
+        if not torch.isfinite(loss.detach()).all():
+            raise InputError(
+                "loss", f"became {float(loss)} in epoch {engine.state.epoch}", "pass a lower --lr or --precision fp32"
+            )
+        self._losses.append(loss.detach().float().cpu())
+
+    def _epoch(self, engine: Engine) -> None:
+        row: dict[str, float] = {"epoch": engine.state.epoch}
+        row["loss"] = float(torch.stack(self._losses).mean()) if self._losses else math.nan
+        self._losses.clear()
+        optimizer = self.objects.get("optimizer")
+        if optimizer is not None:
+            row["lr"] = optimizer.param_groups[0]["lr"]
+        score = float(engine.state.epoch)
+        if self.validator is not None and self.validator.state.epoch == 1 and self.validator.state.metrics:
+            row |= {name: float(value) for name, value in self.validator.state.metrics.items()}
+            key = self.validator.state.key_metric_name
+            if key in row and self.validator.state.output is not None:
+                score = row[key]
+        self.history.append(row)
+        weights = {name: tensor.detach().cpu() for name, tensor in self._plain_network().state_dict().items()}
+        if score > self.best:
+            self.best, self.best_epoch = score, engine.state.epoch
+            self._save(weights, self.folder / BEST)
+            if self.publish_to is not None:
+                self._save(weights, Path(self.publish_to))
+        columns = list(dict.fromkeys(name for entry in self.history for name in entry))
+        write_csv(self.folder / HISTORY, self.history, columns)
+        self._save(weights, self.folder / LAST)
+        state = {
+            "network": weights,
+            "objects": {name: thing.state_dict() for name, thing in self.objects.items()},
+            "epoch": engine.state.epoch,
+            "iteration": engine.state.iteration,
+            "history": self.history,
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "scaler": engine.scaler.state_dict() if getattr(engine, "scaler", None) is not None else {},
+        }
+        self._save(state, self.folder / STATE)
+
+    def _plain_network(self) -> torch.nn.Module:
+        return getattr(self.network, "module", self.network)
+
+    @staticmethod
+    def _save(content: Any, path: Path) -> None:
+        with atomic_path(path) as temporary:
+            torch.save(content, temporary)
+
+    def _completed(self, engine: Engine) -> None:
+        if self.history:
+            logger.info(
+                "Best weights: epoch %d (%.4f), in %s", self.best_epoch, self.best, (self.folder / BEST).resolve()
+            )

@@ -1,0 +1,28 @@
+"""Inference and training steps in mixed precision, on CUDA and on CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from monai.inferers import SimpleInferer
+
+__all__ = ["AutocastInferer"]
+
+
+class AutocastInferer(SimpleInferer):
+    """One pass of the network under autocast; the result is float32.
+
+    MONAI's engines autocast on CUDA only. With this inferer a CPU that has bf16 arithmetic uses it too.
+
+    Args:
+        dtype: the type of autocast; float32 switches it off.
+    """
+
+    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def __call__(self, inputs: torch.Tensor, network: torch.nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:
+        with torch.autocast(inputs.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+            return network(inputs, *args, **kwargs).float()

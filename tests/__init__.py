@@ -1,0 +1,1 @@
+# A package and not a namespace: an installed package called `tests` would hide a namespace, wherever it stands.
