@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from .cases import CaseList, SpineCases, find_cases
 from .label_scheme import LabelScheme, Structure
+from .plan import learned_values
 from .scans import ScanList
 from .splits import split_cases
 
-__all__ = ["CaseList", "LabelScheme", "ScanList", "SpineCases", "Structure", "find_cases", "split_cases"]
+__all__ = [
+    "CaseList",
+    "LabelScheme",
+    "ScanList",
+    "SpineCases",
+    "Structure",
+    "find_cases",
+    "learned_values",
+    "split_cases",
+]

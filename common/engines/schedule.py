@@ -18,12 +18,20 @@ _WARM_UP = 0.1  # share of the epochs in which `cosine` rises
 
 
 class _Plateau(ReduceLROnPlateau):
-    """Lower the rate when the key metric stops to rise."""
+    """Lower the rate when the key metric stops to rise; epochs without a validation do not count."""
+
+    def step(self, metrics: float | None, epoch: int | None = None) -> None:
+        if metrics is not None:
+            super().step(metrics)
 
     def score_of(self, validator: Engine) -> Callable[[Engine], Any]:
-        """Return what MONAI's ``LrScheduleHandler`` calls to know the metric."""
-        # Without validation cases there is no metric: the epoch, which always rises, never lowers the rate.
-        return lambda trainer: validator.state.metrics.get(validator.state.key_metric_name, trainer.state.epoch)
+        """Return what MONAI's ``LrScheduleHandler`` calls to know the metric of the trainer's epoch."""
+
+        def score(trainer: Engine) -> float | None:
+            state = validator.state
+            return state.metrics.get(state.key_metric_name) if state.epoch == trainer.state.epoch else None
+
+        return score
 
 
 class _Cosine(LambdaLR):

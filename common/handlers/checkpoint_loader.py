@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
 
+from common.data.plan import LEARNED, check_plan, read_plan
 from common.errors import InputError
 
 __all__ = ["StrictCheckpointLoader", "load_weights"]
@@ -61,17 +64,31 @@ class StrictCheckpointLoader:
         path: the weights; None: there are none to load.
         network: what they are for.
         device: where the tensors are read to.
+        plan: the run's settings, compared with those that the weights were trained with (:mod:`common.data.plan`).
+
+    Attributes:
+        learned: label values that the weights were taught; None where no plan lies beside them.
 
     Raises:
-        InputError: see :func:`load_weights`; a missing file is refused here already, before any data is read.
+        InputError: see :func:`load_weights`; a missing file, or a plan that differs, is refused here already, before any
+            data is read.
     """
 
     def __init__(
-        self, path: str | Path | None, network: torch.nn.Module, device: str | torch.device = "cpu"
+        self,
+        path: str | Path | None,
+        network: torch.nn.Module,
+        device: str | torch.device = "cpu",
+        plan: Mapping[str, Any] | None = None,
     ) -> None:
         self.path, self.network, self.device = path, network, device
-        if path is not None and not Path(path).is_file():
+        self.learned: list[int] | None = None
+        if path is None:
+            return
+        if not Path(path).is_file():
             raise InputError(path, "there are no weights", "train first, or pass --checkpoint with trained weights")
+        check_plan(path, plan or {})
+        self.learned = read_plan(path).get(LEARNED)
 
     def attach(self, engine: Engine) -> None:
         """Load at the start of ``engine``'s run."""

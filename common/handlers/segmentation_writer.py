@@ -126,9 +126,7 @@ class SegmentationWriter:
         if self.overlay:
             picture = np.asanyarray(scan.dataobj)
             save_overlay(self.folder / f"{name}_overlay.png", picture, labels, scan.affine, self.scheme, title=name)
-        write_json(
-            self.folder / f"{name}_seg.json", provenance(self.bundle_root, self.weights, source, self.settings)
-        )
+        write_json(self.folder / f"{name}_seg.json", provenance(self.bundle_root, self.weights, source, self.settings))
         logger.info("%d/%s %s: %d structures -> %s", number, self.count, name, len(self.rows[name]), target)
         return target
 

@@ -12,6 +12,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from common.data.atomic import atomic_path, write_csv, write_json
+from common.data.plan import check_plan, plan_file
 from common.errors import InputError
 
 __all__ = ["TrainingRecorder"]
@@ -32,10 +33,11 @@ class TrainingRecorder:
         output_dir: the run's folder.
         network: what is trained.
         state: further objects with ``state_dict`` that a resumed training needs: optimiser, schedule.
-        validator: the evaluator whose key metric chooses the best weights; None, or one that has no metric (an empty
-            validation set), makes the newest the best.
+        validator: the evaluator whose key metric chooses the best weights; None, or one without cases, makes the
+            newest the best.
         resume: go on from ``training_state.pt`` in the folder.
         data: the items of each part, ``{"train": [...], "validation": [...]}``, for ``split.json``.
+        plan: the settings that the weights depend on, written beside them (:mod:`common.data.plan`).
         publish_to: a second place for the best weights. Runs leave a bundle's ``models/`` alone; only a host
             application that trains the bundle (MONAI Label) expects them there.
         device: where the state is read to.
@@ -53,12 +55,13 @@ class TrainingRecorder:
         validator: Engine | None = None,
         resume: bool = False,
         data: Mapping[str, Sequence[Any]] | None = None,
+        plan: Mapping[str, Any] | None = None,
         publish_to: str | Path | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
         self.folder, self.network, self.objects = Path(output_dir), network, dict(state)
         self.validator, self.resume, self.data = validator, resume, data
-        self.publish_to, self.device = publish_to, device
+        self.plan, self.publish_to, self.device = dict(plan or {}), publish_to, device
         self.history: list[dict[str, float]] = []
         self.best = -math.inf
         self.best_epoch = 0
@@ -83,6 +86,7 @@ class TrainingRecorder:
 
     def _load(self, engine: Engine) -> None:
         path = self.folder / STATE
+        check_plan(self.folder / BEST, self.plan)
         try:
             saved = torch.load(path, map_location=self.device, weights_only=True)
             self.network.load_state_dict(saved["network"])
@@ -128,22 +132,21 @@ class TrainingRecorder:
         optimizer = self.objects.get("optimizer")
         if optimizer is not None:
             row["lr"] = optimizer.param_groups[0]["lr"]
-        score = float(engine.state.epoch)
-        if self.validator is not None and self.validator.state.epoch == 1 and self.validator.state.metrics:
-            row |= {name: float(value) for name, value in self.validator.state.metrics.items()}
-            key = self.validator.state.key_metric_name
-            if key in row and self.validator.state.output is not None:
-                score = row[key]
+        score: float | None = float(engine.state.epoch)
+        if self.validator is not None and len(self.validator.data_loader) > 0:
+            score = None
+            if self.validator.state.epoch == engine.state.epoch:
+                row |= {name: float(value) for name, value in self.validator.state.metrics.items()}
+                score = row[self.validator.state.key_metric_name]
         self.history.append(row)
         weights = {name: tensor.detach().cpu() for name, tensor in self._plain_network().state_dict().items()}
-        if score > self.best:
+        if score is not None and score > self.best:
             self.best, self.best_epoch = score, engine.state.epoch
-            self._save(weights, self.folder / BEST)
-            if self.publish_to is not None:
-                self._save(weights, Path(self.publish_to))
+            for path in [self.folder / BEST] + ([Path(self.publish_to)] if self.publish_to else []):
+                self._save_weights(weights, path)
         columns = list(dict.fromkeys(name for entry in self.history for name in entry))
         write_csv(self.folder / HISTORY, self.history, columns)
-        self._save(weights, self.folder / LAST)
+        self._save_weights(weights, self.folder / LAST)
         state = {
             "network": weights,
             "objects": {name: thing.state_dict() for name, thing in self.objects.items()},
@@ -158,6 +161,11 @@ class TrainingRecorder:
 
     def _plain_network(self) -> torch.nn.Module:
         return getattr(self.network, "module", self.network)
+
+    def _save_weights(self, weights: Mapping[str, torch.Tensor], path: Path) -> None:
+        if self.plan:
+            write_json(plan_file(path), self.plan)
+        self._save(weights, path)
 
     @staticmethod
     def _save(content: Any, path: Path) -> None:

@@ -96,7 +96,8 @@ class MarginalLoss(nn.Module):
     def _binary(merged: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         probability = merged.softmax(dim=1)
         wanted = torch.zeros_like(probability).scatter_(1, label.unsqueeze(1), 1.0)
-        return F.binary_cross_entropy(probability, wanted)
+        with torch.autocast(probability.device.type, enabled=False):  # CUDA's refuses this operation, in float32 too
+            return F.binary_cross_entropy(probability, wanted)
 
     @staticmethod
     def _dice(merged: torch.Tensor, label: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:

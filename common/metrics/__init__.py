@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from .structure_dice import (
-    StructureDiceMetric,
-    VoxelAccuracyMetric,
-    dice_per_structure,
-    joint_histogram,
-    named_right,
-)
+from .structure_dice import StructureDiceMetric, VoxelAccuracyMetric, dice_per_structure, joint_histogram, named_right
 from .volumes import structure_volumes, voxel_counts, voxel_volume
 
 __all__ = [

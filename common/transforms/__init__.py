@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .components import KeepLargestComponentd
-from .labels import ChannelsToValuesd, DrawnStructuresd, ValuesToChannelsd
+from .labels import ChannelsToValuesd, DrawnStructuresd, KeepStructuresd, ValuesToChannelsd
 from .spine_grid import CropAnteriorPosteriord, FitToGridd
 
 __all__ = [
@@ -12,5 +12,6 @@ __all__ = [
     "DrawnStructuresd",
     "FitToGridd",
     "KeepLargestComponentd",
+    "KeepStructuresd",
     "ValuesToChannelsd",
 ]

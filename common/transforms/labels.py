@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from monai.transforms import MapTransform
 from common.data.label_scheme import LabelScheme
 from common.errors import InputError
 
-__all__ = ["ChannelsToValuesd", "DrawnStructuresd", "ValuesToChannelsd"]
+__all__ = ["ChannelsToValuesd", "DrawnStructuresd", "KeepStructuresd", "ValuesToChannelsd"]
 
 
 def _file_of(volume: torch.Tensor) -> str:
@@ -99,15 +99,15 @@ class DrawnStructuresd(MapTransform):
 
 
 class ChannelsToValuesd(MapTransform):
-    """Take the most probable channel of each voxel and write its label value.
+    """Replace network channels by the label values that are written; the inverse of :class:`ValuesToChannelsd`.
 
     Args:
-        keys: predictions (C, X, Y, Z), logits or probabilities; they become (1, X, Y, Z), uint8.
-        scheme: name of the label scheme, whose ``num_channels`` is C.
+        keys: label maps in channels, any shape; they become uint8.
+        scheme: name of the label scheme.
         allow_missing_keys: skip keys that an item lacks.
 
     Raises:
-        ValueError: the number of channels is not the scheme's.
+        ValueError: a channel is not the scheme's.
     """
 
     def __init__(self, keys: KeysCollection, scheme: str, allow_missing_keys: bool = False) -> None:
@@ -118,11 +118,46 @@ class ChannelsToValuesd(MapTransform):
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         d = dict(data)
         for key in self.key_iterator(d):
-            scores = d[key]
-            if scores.shape[0] != self.scheme.num_channels:
+            channels = d[key].long()
+            if channels.numel() and not 0 <= int(channels.min()) <= int(channels.max()) < self.scheme.num_channels:
                 raise ValueError(
-                    f"expected {self.scheme.num_channels} channels for label scheme {self.scheme.name}, "
-                    f"got a prediction of shape {tuple(scores.shape)}"
+                    f"expected channels 0..{self.scheme.num_channels - 1} for label scheme {self.scheme.name}, "
+                    f"got {int(channels.min())}..{int(channels.max())}"
                 )
-            d[key] = _look_up(self.table, scores.argmax(dim=0, keepdim=True), scores)
+            d[key] = _look_up(self.table, channels, d[key])
+        return d
+
+
+class KeepStructuresd(MapTransform):
+    """Add the probabilities of all other structures to the background's.
+
+    This is what a marginal loss takes for granted of structures that nobody drew (:class:`common.losses.MarginalLoss`).
+
+    Args:
+        keys: probabilities (C, X, Y, Z).
+        scheme: name of the label scheme.
+        values: label values that stay; None keeps all.
+        allow_missing_keys: skip keys that an item lacks.
+
+    Raises:
+        InputError: a value is not in the table.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, scheme: str, values: Iterable[int] | None = None, allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        kept = LabelScheme.load(scheme).drawn_channels(values)
+        self.dropped = torch.from_numpy(np.flatnonzero(~kept))
+
+    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
+        d = dict(data)
+        if not len(self.dropped):
+            return d
+        for key in self.key_iterator(d):
+            scores = d[key].clone()
+            dropped = self.dropped.to(scores.device)
+            scores[0] += scores[dropped].sum(dim=0)
+            scores[dropped] = 0
+            d[key] = scores
         return d

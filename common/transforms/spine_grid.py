@@ -86,12 +86,17 @@ class CropAnteriorPosteriord(MapTransform, InvertibleTransform):
         return float((profile * positions).sum() / total)
 
     def _window(self, ref: MetaTensor) -> tuple[int, int, int]:
-        axis = int(np.flatnonzero(network_orientation(np.asarray(ref.affine))[:, 0] == 2)[0])
+        orientation = network_orientation(np.asarray(ref.affine))
+        axis = int(np.flatnonzero(orientation[:, 0] == 2)[0])
         size = ref.shape[axis + 1]
         width = max(1, round(size * self.fraction))
         body = self._body_center(ref, axis)
-        start = round((size - width) / 2) if self.center == "image" else round(body - width / 2)
+        middle = size / 2 if self.center == "image" else body
+        # Counted from the front whatever the storage order, lest an odd remainder lie once before and once behind.
+        forward = orientation[axis, 1] > 0
+        start = round((middle if forward else size - middle) - width / 2)
         start = min(max(start, 0), size - width)
+        start = start if forward else size - width - start
         if not start <= body <= start + width:
             logger.warning(
                 "%s: the crop to %.0f %% of the anterior-posterior extent misses the middle of the body; "
@@ -171,7 +176,10 @@ class FitToGridd(MapTransform, InvertibleTransform):
         step[1:] = pixel / spacing[1:]
         placed = np.diag([*step, 1.0])
         # Voxel centres lie at +0.5 of voxel edges: align the middle of the grid with the middle of the scan.
-        placed[:3, 3] = size / 2 - 0.5 - step * (grid / 2 - 0.5)
+        offset = size / 2 - 0.5 - step * (grid / 2 - 0.5)
+        # Where a step is one voxel, an odd remainder would put the grid between the scan's voxels, which blurs an image
+        # and doubles or drops voxels of a label: stay on the scan's own voxels, half a voxel off the middle.
+        placed[:3, 3] = np.where(np.isclose(step, 1), np.floor(offset + 1e-6), offset)
         return canonical @ placed, step
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
