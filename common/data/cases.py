@@ -57,9 +57,9 @@ def find_cases(dataset_dir: str | os.PathLike, datalist: str | os.PathLike | Non
     Args:
         dataset_dir: a folder with ``images/`` and ``labels/`` whose files bear the same names, or with a datalist.
         datalist: a JSON file ``{"cases": [{"image": ..., "label": ..., ...}, ...]}`` with paths relative to
-            ``dataset_dir``; ``index.json`` in there where it exists. Further entries of a case: ``id``, ``subject`` (cases
-            of one subject stay together; the ``id`` where it lacks), ``labelled`` (the label values that its annotators
-            drew; without it, all), ``fold``. Others are kept.
+            ``dataset_dir``; ``index.json`` in there where it exists. Further entries of a case: ``id``, ``subject``
+            (cases of one subject stay together; the ``id`` where it lacks), ``labelled`` (the label values that its
+            annotators drew; without it, all), ``fold``. Others are kept.
 
     Returns:
         One dictionary for each case, by ``id``, with absolute ``image`` and ``label``.
@@ -139,8 +139,8 @@ class SpineCases:
     Args:
         dataset_dir: the data set (see :func:`find_cases`).
         datalist: a datalist elsewhere than in ``dataset_dir``.
-        phantom_dir: where the embedded phantom lives. Only when ``dataset_dir`` is this very folder is the phantom made,
-            on first use: a folder that the user names is never filled.
+        phantom_dir: where the embedded phantom lives. Only when ``dataset_dir`` is this very folder is the phantom
+            made, on first use: a folder that the user names is never filled.
         phantom_cases: how many phantoms.
         phantom_seed: their seed.
         fold: which part is held out, 0-based.

@@ -51,8 +51,8 @@ def split_cases(
 ) -> dict[str, list[dict[str, Any]]]:
     """Divide cases into training, validation and test, no subject in two of them.
 
-    One fold is held out; ``num_validation`` of its cases (whole subjects, at most half of them) select the model and the rest
-    are the test part (SAFNet paper, "Experimental settings": 4 of 34).
+    One fold is held out; ``num_validation`` of its cases (whole subjects, at most half of them) select the model and
+    the rest are the test part (SAFNet paper, "Experimental settings": 4 of 34).
 
     Args:
         cases: with ``id``, ``subject`` and perhaps ``fold``.

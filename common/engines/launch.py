@@ -1,8 +1,8 @@
 """What a bundle checks before it builds anything, and how its errors reach the user.
 
-A bundle runs through ``python -m monai.bundle run``, which knows nothing of the project: it takes any id from the command
-line without a word, and ends an error in a traceback of a hundred lines. Every component of the bundles that comes from
-``common`` requires :func:`check_bundle` first, so this runs whatever tool reads the configuration.
+A bundle runs through ``python -m monai.bundle run``, which knows nothing of the project: it takes any id from the
+command line without a word, and ends an error in a traceback of a hundred lines. Every component of the bundles that
+comes from ``common`` requires :func:`check_bundle` first, so this runs whatever tool reads the configuration.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def _report(kind: type[BaseException], error: BaseException, trace: TracebackTyp
 
 
 def _first_cause(error: BaseException) -> BaseException:
-    """Follow the chain of causes to an :class:`InputError`, else to its beginning (MONAI wraps what components raise)."""
+    """Follow the chain of causes to an :class:`InputError`, else to its beginning: MONAI wraps what they raise."""
     chain = [error]
     while (before := chain[-1].__cause__ or chain[-1].__context__) is not None and before not in chain:
         chain.append(before)

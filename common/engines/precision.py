@@ -13,8 +13,8 @@ class Precision:
     """Automatic mixed precision, by one word.
 
     Args:
-        name: ``fp32``; ``bf16``; ``fp16`` (CUDA only); ``auto``: bf16 where there is hardware for it (CUDA since Ampere,
-            CPUs with AMX), fp16 on older CUDA devices, else fp32.
+        name: ``fp32``; ``bf16``; ``fp16`` (CUDA only); ``auto``: bf16 where there is hardware for it (CUDA since
+            Ampere, CPUs with AMX), fp16 on older CUDA devices, else fp32.
         device: where the network runs.
 
     Attributes:

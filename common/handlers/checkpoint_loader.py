@@ -70,8 +70,8 @@ class StrictCheckpointLoader:
         learned: label values that the weights were taught; None where no plan lies beside them.
 
     Raises:
-        InputError: see :func:`load_weights`; a missing file, or a plan that differs, is refused here already, before any
-            data is read.
+        InputError: see :func:`load_weights`; a missing file, or a plan that differs, is refused here already, before
+            any data is read.
     """
 
     def __init__(

@@ -33,8 +33,8 @@ _COLUMNS = (
 class EvaluationReport:
     """Write ``dice.csv`` (a row for each case and structure) and ``summary.json`` (mean, standard deviation, counts).
 
-    Only what a case's annotators drew is scored. A structure that they drew, that is in their label map and that was not
-    found has Dice 0; one that is in neither has none (blank); one that is only in the prediction has Dice 0.
+    Only what a case's annotators drew is scored. A structure that they drew, that is in their label map and that was
+    not found has Dice 0; one that is in neither has none (blank); one that is only in the prediction has Dice 0.
 
     Args:
         output_dir: the folder.

@@ -73,7 +73,7 @@ class Progress:
     def _step(self, engine: Engine) -> None:
         now = time.monotonic()
         if not self.estimated:
-            # The very first step also pays for start-up and caching: two steps give a fairer figure where there are two.
+            # The first step also pays for start-up and caching: two steps give a fairer figure where there are two.
             if engine.state.iteration - self.first_iteration < min(2, engine.state.epoch_length):
                 return
             self.estimated = True

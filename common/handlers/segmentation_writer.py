@@ -32,9 +32,9 @@ class SegmentationWriter:
     """Write label maps, pictures, volumes and provenance into one folder.
 
     For a scan ``NAME.nii.gz``: ``NAME_seg.nii.gz`` (uint8, on the scan's own grid, with its header's geometry),
-    ``NAME_overlay.png`` and ``NAME_seg.json`` (provenance). For all of them: ``volumes.csv`` with a row for each structure,
-    ``labels.ctbl`` (3D Slicer) and ``labels_itksnap.txt`` (ITK-SNAP). Each file is written whole or not at all; rows of other
-    cases in an existing ``volumes.csv`` stay.
+    ``NAME_overlay.png`` and ``NAME_seg.json`` (provenance). For all of them: ``volumes.csv`` with a row for each
+    structure, ``labels.ctbl`` (3D Slicer) and ``labels_itksnap.txt`` (ITK-SNAP). Each file is written whole or not at
+    all; rows of other cases in an existing ``volumes.csv`` stay.
 
     Args:
         output_dir: the folder.

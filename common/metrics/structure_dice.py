@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -72,7 +73,8 @@ def named_right(histogram: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
 class StructureDiceMetric(CumulativeIterationMetric):
     """Mean Dice over the structures that are drawn and present in the reference; then over the cases.
 
-    Call it with lists (or batches) of predictions and references in channels, (1, X, Y, Z) each, and of ``drawn``, (C,).
+    Call it with lists (or batches) of predictions and references in channels, (1, X, Y, Z) each, and of ``drawn``, (C,)
+    each.
 
     Args:
         num_channels: C, the background included.
@@ -82,6 +84,19 @@ class StructureDiceMetric(CumulativeIterationMetric):
     def __init__(self, num_channels: int, reduction: str = "mean") -> None:
         super().__init__()
         self.num_channels, self.reduction = num_channels, reduction
+
+    def _compute_list(
+        self, y_pred: Sequence[torch.Tensor], y: Sequence[torch.Tensor] | None = None, **kwargs: Any
+    ) -> torch.Tensor:
+        # MONAI's would hand on what all cases drew with each single case.
+        if y is None:
+            raise ValueError("a reference is needed")
+        return torch.cat(
+            [
+                self._compute_tensor(one_pred.detach().unsqueeze(0), one_y.detach().unsqueeze(0), drawn=[one_drawn])
+                for one_pred, one_y, one_drawn in zip(y_pred, y, kwargs["drawn"], strict=True)
+            ]
+        )
 
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor:
         if y is None:

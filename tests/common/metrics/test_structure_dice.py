@@ -157,6 +157,10 @@ class TestStructureDiceMetric:
         pred, reference = pair(0)
         with pytest.raises(ValueError, match=r"^a reference is needed$"):
             kind(CHANNELS)(pred[None], drawn=EVERYTHING[None])
+        with pytest.raises(ValueError, match=r"^a reference is needed$"):
+            kind(CHANNELS)([pred], drawn=[EVERYTHING])
+        with pytest.raises(ValueError, match="shorter"):
+            kind(CHANNELS)([pred, pred], [reference, reference], drawn=[EVERYTHING])
         with pytest.raises(ValueError, match="shorter"):
             kind(CHANNELS)(torch.stack([pred] * 2), torch.stack([reference] * 2), drawn=EVERYTHING[None])
 
