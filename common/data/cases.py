@@ -171,7 +171,7 @@ class SpineCases:
     ) -> None:
         if phantom_dir is not None and not datalist and os.path.abspath(dataset_dir) == os.path.abspath(phantom_dir):
             if not os.path.isfile(os.path.join(phantom_dir, DATALIST)):
-                logger.info("No dataset_dir given: making %d spine phantoms in %s", phantom_cases, phantom_dir)
+                logger.info("No dataset_dir given: making %d spine phantoms in %s", int(phantom_cases), phantom_dir)
             write_spine_phantoms(phantom_dir, int(phantom_cases), int(phantom_seed), report=logger.info)
         cases = find_cases(dataset_dir, datalist)
         parts = split_cases(cases, fold=fold, num_folds=num_folds, num_validation=num_validation, seed=seed)

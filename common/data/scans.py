@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ def check_scan(path: str | os.PathLike) -> None:
         path: a NIfTI file.
 
     Raises:
-        InputError: missing, not NIfTI, truncated, not one 3D volume, fewer than 2 voxels along an axis, a value that is
-            not finite, or the same value everywhere.
+        InputError: missing, not NIfTI, truncated, not one 3D volume, fewer than 2 voxels along an axis, colours or
+            complex numbers, no valid affine, a value that is not finite, or the same value everywhere.
     """
     path = Path(path)
     if not path.is_file():
@@ -39,19 +40,27 @@ def check_scan(path: str | os.PathLike) -> None:
         if len(shape) != 3 or min(shape) < 2:
             size = " x ".join(map(str, shape))
             raise InputError(path, f"is not one 3D volume (its size is {size})", "pass a single volume")
-        voxels = np.asanyarray(image.dataobj)
+        voxels, affine = np.asanyarray(image.dataobj), image.affine
     except PermissionError as error:
         raise InputError(path, "cannot be read (no permission)", "grant read access") from error
     except (
         nib.filebasedimages.ImageFileError,
         OSError,
         EOFError,
+        OverflowError,
         ValueError,
+        zlib.error,
         nib.spatialimages.HeaderDataError,
     ) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(path, f"cannot be read as NIfTI ({error})", "check or re-export the file") from error
+    if voxels.dtype.kind not in "biuf":
+        raise InputError(
+            path, f"holds no plain numbers (its type is {image.get_data_dtype()})", "pass a grey-level scan"
+        )
+    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
+        raise InputError(path, "has no valid position in space (its affine cannot be inverted)", "re-export the scan")
     if not np.isfinite(voxels).all():
         raise InputError(path, "has voxels that are NaN or infinite", "re-export the scan")
     if voxels.min() == voxels.max():

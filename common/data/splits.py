@@ -52,7 +52,7 @@ def split_cases(
     """Divide cases into training, validation and test, no subject in two of them.
 
     One fold is held out; ``num_validation`` of its cases (whole subjects, at most half of them) select the model and
-    the rest are the test part (SAFNet paper, "Experimental settings": 4 of 34).
+    the rest are the test part (SAFNet paper, the paragraph on five-fold cross-validation: 4 of 34).
 
     Args:
         cases: with ``id``, ``subject`` and perhaps ``fold``.

@@ -78,7 +78,7 @@ def _is_command_line() -> bool:
 def _arguments(argv: Sequence[str]) -> dict[str, str]:
     """Read ``--name value`` and ``--name=value``, as fire does, and the contents of ``--args_file``."""
     given: dict[str, str] = {}
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+    for word, following in zip(argv, [*argv[1:], ""], strict=False):
         if word.startswith("--") and len(word) > 2:
             name, equals, value = word[2:].partition("=")
             given[name.replace("-", "_")] = value if equals else following
@@ -179,7 +179,19 @@ def _first_cause(error: BaseException) -> BaseException:
     chain = [error]
     while (before := chain[-1].__cause__ or chain[-1].__context__) is not None and before not in chain:
         chain.append(before)
+    chain = [_from_worker(link) for link in chain]
     return next((link for link in chain if isinstance(link, InputError)), _unwrapped(chain))
+
+
+def _from_worker(error: BaseException) -> BaseException:
+    """Read an :class:`InputError` out of the traceback that a loader's worker process hands over as text."""
+    for line in str(error).splitlines() if str(error).startswith("Caught ") else ():
+        name, _, message = line.partition(": ")
+        if name == f"{InputError.__module__}.{InputError.__qualname__}":
+            where, _, rest = message.partition(": ")
+            problem, _, remedy = rest.rpartition("; ")
+            return InputError(where, problem, remedy)
+    return error
 
 
 def _unwrapped(chain: Iterable[BaseException]) -> BaseException:

@@ -49,7 +49,7 @@ def make_schedule(
 
     Args:
         name: ``plateau``: the rate is multiplied by ``factor`` when the key metric has not risen for ``patience``
-            epochs (SAFNet paper, "Experimental settings"); ``cosine``: a warm-up over a tenth of the epochs, then half
+            epochs (SAFNet paper, "Training environment"); ``cosine``: a warm-up over a tenth of the epochs, then half
             a cosine.
         optimizer: whose rate it sets.
         max_epochs: the length of the training.

@@ -1,4 +1,4 @@
-"""From a scan's own grid to the network's and back (SAFNet paper, "Dataset and preprocessing")."""
+"""From a scan's own grid to the network's and back (SAFNet paper, "Data preprocessing")."""
 
 from __future__ import annotations
 

@@ -109,7 +109,8 @@ class TestFolders:
     def test_two_images_of_one_name(self, tmp_path):
         touch(tmp_path / "images/a.nii", tmp_path / "images/a.nii.gz", tmp_path / "labels/a.nii")
         assert message(find_cases, tmp_path) == (
-            f"{tmp_path}/images/a.nii.gz: has the same case id 'a' as {tmp_path}/images/a.nii; give each case its own id"
+            f"{tmp_path}/images/a.nii.gz: has the same case id 'a' as {tmp_path}/images/a.nii; "
+            "give each case its own id"
         )
 
 

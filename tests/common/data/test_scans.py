@@ -33,6 +33,14 @@ def spoiled(value: float) -> np.ndarray:
     return array
 
 
+def huge() -> bytes:
+    """A file whose header asks for more voxels than there can be."""
+    content = bytearray(nib.Nifti1Image(GOOD, np.eye(4)).to_bytes())
+    content[42:48] = np.array([32767] * 3, np.int16).tobytes()
+    content[108:112] = np.array([1e30], np.float32).tobytes()  # and for its first voxel far behind the end
+    return bytes(content)
+
+
 # What is wrong with a scan, and what the user reads.
 BAD = {
     "4D": (np.zeros((4, 5, 6, 2), np.int16), "is not one 3D volume (its size is 4 x 5 x 6 x 2); pass a single volume"),
@@ -76,13 +84,42 @@ class TestCheckScan:
         )
 
     @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
-    @pytest.mark.parametrize("content", [b"", b"not a scan", b"\0" * 1000, b"\x1f\x8b\x08\0 broken gzip"])
+    @pytest.mark.parametrize(
+        "content", [b"", b"not a scan", b"\0" * 1000, b"\x1f\x8b\x08\0 broken gzip", huge()], ids=range(5)
+    )
     def test_not_nifti(self, tmp_path, name, content):
         path = tmp_path / name
         path.write_bytes(content)
         found = message(check_scan, path)
         assert found.startswith(f"{path}: cannot be read as NIfTI (")
         assert found.endswith("); check or re-export the file")
+
+    @pytest.mark.parametrize("matrix", [np.zeros((3, 3)), np.diag([1, 1, 0]), np.full((3, 3), np.nan), np.ones((3, 3))])
+    def test_no_valid_affine(self, tmp_path, matrix):
+        image = nib.Nifti1Image(GOOD, np.eye(4))
+        image.header["sform_code"], image.header["qform_code"] = 1, 0
+        for name, row in zip(("srow_x", "srow_y", "srow_z"), matrix, strict=True):
+            image.header[name] = [*row, 5]
+        (tmp_path / "scan.nii").write_bytes(nib.Nifti1Image(GOOD, None, image.header).to_bytes())
+        assert message(check_scan, tmp_path / "scan.nii") == (
+            f"{tmp_path}/scan.nii: has no valid position in space (its affine cannot be inverted); re-export the scan"
+        )
+
+    def test_small_voxels_are_no_invalid_affine(self, tmp_path):
+        check_scan(write_nifti(tmp_path / "scan.nii", GOOD, np.diag([4e-3, 1e-3, 1e-3, 1])))
+
+    @pytest.mark.parametrize(
+        ("dtype", "shown"),
+        [
+            (np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]), "[('R', 'u1'), ('G', 'u1'), ('B', 'u1')]"),
+            (np.dtype(np.complex64), "complex64"),
+        ],
+    )
+    def test_colours_and_complex_numbers(self, tmp_path, dtype, shown):
+        path = write(tmp_path / "scan.nii", np.zeros((4, 5, 6), dtype))
+        assert message(check_scan, path) == (
+            f"{path}: holds no plain numbers (its type is {shown}); pass a grey-level scan"
+        )
 
     @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
     @pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
