@@ -1,4 +1,4 @@
-"""Measure what SAFNet's crop to half the anterior-posterior extent cuts off: ``python -m tools.crop_loss DATASET_DIR``."""
+"""Measure what the crop to half the front-back extent cuts off: ``python -m tools.crop_loss DATASET_DIR``."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ import numpy as np
 from ignite.engine import Engine, Events
 
 from common.data.atomic import atomic_path, write_csv, write_json
+from common.data.cases import case_id
 from common.data.label_scheme import LabelScheme
 from common.data.provenance import provenance
 from common.errors import InputError
@@ -105,7 +106,7 @@ class SegmentationWriter:
         labels = np.asarray(pred.cpu())[0].astype(np.uint8)
         if labels.shape != scan.shape or not np.allclose(np.asarray(pred.affine), scan.affine, atol=1e-3):
             raise InputError(source, "the segmentation does not lie on its grid", "report this as a bug")
-        name = source.name.split(".nii")[0]
+        name = case_id(source)
         target = self.folder / f"{name}_seg.nii.gz"
         with atomic_path(target) as temporary:
             nib.save(self._image(labels, scan), temporary)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ignite.engine import Engine
 from monai.handlers import from_engine
 from monai.handlers.ignite_metric import IgniteMetricHandler
 
@@ -19,12 +20,15 @@ class _DrawnMetric(IgniteMetricHandler):
     It takes ``pred``, ``label`` (channels, on the scan's own grid) and ``drawn`` from the engine.
     """
 
+    def iteration_completed(self, engine: Engine) -> None:
+        """Score the cases of a batch; ignite's own would hand them on one by one, without the case's ``drawn``."""
+        scored = from_engine(["pred", "label"])(engine.state.output)
+        self.update((*scored, from_engine("drawn")(engine.state.batch)))
+
     def update(self, output: Sequence[Any]) -> None:
-        """Score decollated predictions and references; ``drawn`` is taken from the same batch."""
-        predictions, references = output
-        drawn = from_engine("drawn")(self._engine.state.batch)
-        for prediction, reference, case_drawn in zip(predictions, references, drawn, strict=True):
-            self.metric_fn([prediction], [reference], drawn=[case_drawn])
+        """Take predictions, references and ``drawn``, each a list of cases or a batch."""
+        predictions, references, drawn = output
+        self.metric_fn(predictions, references, drawn=drawn)
 
 
 class StructureDice(_DrawnMetric):
