@@ -60,9 +60,10 @@ class Progress:
         threads = f" with {torch.get_num_threads()} threads" if cpu else ""
         slow = "; at full size a CPU needs hours" if cpu and self.advice else ""
         left = "" if engine.state.epoch == 0 else f", {engine.state.epoch} epochs done"
+        length = f"{steps} steps" if epochs == 1 else f"{epochs} epochs of {steps} steps"
         logger.info(
-            "%s on %s%s: %s epochs of %s steps%s%s; the first steps tell how long it will take",
-            self.what, self.device, threads, epochs, steps, left, slow,
+            "%s on %s%s: %s%s%s; the first steps tell how long it will take",
+            self.what, self.device, threads, length, left, slow,
         )  # fmt: skip
 
     def _remaining(self, engine: Engine) -> float:
@@ -95,8 +96,9 @@ class Progress:
         step = (engine.state.iteration - 1) % length + 1
         output = engine.state.output
         loss = f" | loss {float(output['loss'].detach()):.4f}" if isinstance(output, dict) and "loss" in output else ""
+        epoch = f"epoch {engine.state.epoch}/{engine.state.max_epochs} " if engine.state.max_epochs > 1 else ""
         logger.info(
-            "%s: epoch %d/%d step %d/%d%s | elapsed %s | remaining about %s",
-            self.what, engine.state.epoch, engine.state.max_epochs, step, length, loss,
+            "%s: %sstep %d/%d%s | elapsed %s | remaining about %s",
+            self.what, epoch, step, length, loss,
             format_duration(self.last - self.begin), format_duration(self._remaining(engine)),
         )  # fmt: skip

@@ -63,7 +63,7 @@ def test_one_short_epoch(lines):
     assert lines([2, 4, 3, 3]) == [
         FIRST.format("1 epochs of 4 steps"),
         "testing will take about 6 s",  # two steps took 6 s, two are left
-        "testing: epoch 1/1 step 2/4 | elapsed 6 s | remaining about 6 s",
+        "testing: step 2/4 | elapsed 6 s | remaining about 6 s",
     ]
 
 
@@ -71,7 +71,7 @@ def test_one_step_alone(lines):
     assert lines([5], epochs=1) == [
         FIRST.format("1 epochs of 1 steps"),
         "testing will take about 0 s",
-        "testing: epoch 1/1 step 1/1 | elapsed 5 s | remaining about 0 s",
+        "testing: step 1/1 | elapsed 5 s | remaining about 0 s",
     ]
 
 
@@ -131,5 +131,5 @@ class TestAdvice:
 
 def test_a_gpu_names_no_threads(lines):
     assert lines([1], device=torch.device("cuda", 0))[0] == (
-        "testing on cuda:0: 1 epochs of 1 steps; the first steps tell how long it will take"
+        "testing on cuda:0: 1 steps; the first steps tell how long it will take"
     )

@@ -1,0 +1,43 @@
+"""Run ``python -m monai.bundle`` again and again in processes of their own, without importing MONAI each time.
+
+Reads jobs from standard input, one JSON a line, and answers each with its exit status. A job is a fork of this process:
+it has its own standard streams, folder and exit status, and an error ends it through ``sys.excepthook`` as usual.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import sys
+
+import ignite.engine  # noqa: F401
+import monai.bundle
+import monai.engines
+import monai.handlers
+import nibabel  # noqa: F401
+
+
+def become(job: dict) -> None:
+    """Turn into the process that the job describes, and run it."""
+    os.chdir(job["cwd"])
+    for number, name, mode in (
+        (0, os.devnull, os.O_RDONLY),
+        (1, job["out"], os.O_WRONLY),
+        (2, job["err"], os.O_WRONLY),
+    ):
+        os.dup2(os.open(name, mode | os.O_CREAT, 0o644), number)
+    os.environ.update(job["environment"])
+    sys.argv = ["monai.bundle", *job["arguments"]]
+    sys.path[0] = job["cwd"]  # as `python -m` has it
+    runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    print("ready", flush=True)
+    while line := sys.stdin.readline():
+        child = os.fork()
+        if child == 0:
+            become(json.loads(line))
+            break
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
