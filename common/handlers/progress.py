@@ -54,6 +54,7 @@ class Progress:
     def _started(self, engine: Engine) -> None:
         self.begin = self.last = time.monotonic()
         self.first_iteration = engine.state.iteration
+        self.reported = -1
         self.estimated = False
         steps, epochs = engine.state.epoch_length, engine.state.max_epochs
         cpu = self.device.type == "cpu"
@@ -87,11 +88,11 @@ class Progress:
         self._line(engine)
 
     def _epoch(self, engine: Engine) -> None:
-        if engine.state.max_epochs > 1:
+        if engine.state.max_epochs > 1 and self.reported != engine.state.iteration:
             self._line(engine)
 
     def _line(self, engine: Engine) -> None:
-        self.last = time.monotonic()
+        self.last, self.reported = time.monotonic(), engine.state.iteration
         length = engine.state.epoch_length
         step = (engine.state.iteration - 1) % length + 1
         output = engine.state.output
