@@ -12,6 +12,8 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, 
 # Every axis comes first, second and third somewhere, in both senses; left- and right-handed.
 CODES = ("RAS", "LPI", "PIR", "ASL", "SRP", "LAS", "AIL", "IRP", "RSA")
 
+SPACING = (1.0, 1.25, 1.5)  # mm
+
 
 def stored(array: np.ndarray, affine: np.ndarray, code: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the RAS array and affine as a file of another orientation holds them."""
@@ -19,7 +21,7 @@ def stored(array: np.ndarray, affine: np.ndarray, code: str) -> tuple[np.ndarray
     return apply_orientation(array, turn), affine @ inv_ornt_aff(turn, array.shape)
 
 
-def affine_of(spacing: Sequence[float], angles: Sequence[float] = (0, 0, 0)) -> np.ndarray:
+def affine_of(spacing: Sequence[float] = SPACING, angles: Sequence[float] = (0, 0, 0)) -> np.ndarray:
     """Return a voxel-to-world matrix of axes near R, A, S, turned by the angles (radians)."""
     affine = np.eye(4)
     affine[:3, :3] = nib.eulerangles.euler2mat(*angles) @ np.diag(spacing)

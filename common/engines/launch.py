@@ -13,8 +13,10 @@ import logging
 import os
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Iterable, Sequence
+from multiprocessing.dummy import DummyProcess
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,6 +33,7 @@ _RUN_ARGUMENTS = {
     "run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking", "args_file",
 }  # fmt: skip
 _TRUE, _FALSE = {"true", "1", "yes"}, {"false", "0", "no"}
+_PATIENCE = 60.0  # seconds that a thread has to finish its scan before an error ends the process
 _log_file: Path | None = None
 
 
@@ -172,6 +175,11 @@ def _report(kind: type[BaseException], error: BaseException, trace: TracebackTyp
         line = f"error: {type(cause).__name__}: {message[:400]}; the traceback is in {log_file}"
     sys.stdout.flush()
     print(line, file=sys.stderr, flush=True)
+    # A cache is filled by a pool of threads. One that is still at its scan when Python ends is cut off within C++ code,
+    # and that aborts the process: with a status and a second line of its own.
+    for thread in threading.enumerate():
+        if isinstance(thread, DummyProcess) and thread is not threading.current_thread():
+            thread.join(_PATIENCE)
 
 
 def _first_cause(error: BaseException) -> BaseException:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ def load_weights(network: torch.nn.Module, path: str | Path, device: str | torch
         raise InputError(path, "there are no weights", "train first, or pass --checkpoint with trained weights")
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # the unpickler trips over other files in many ways, IndexError and KeyError among them
         raise InputError(path, f"is not a file of weights ({type(error).__name__})", "pass a state dict") from error
     if isinstance(state, dict) and isinstance(state.get("model"), dict):
         state = state["model"]

@@ -21,12 +21,12 @@ class _DrawnMetric(IgniteMetricHandler):
     """
 
     def iteration_completed(self, engine: Engine) -> None:
-        """Score the cases of a batch; ignite's own would hand them on one by one, without the case's ``drawn``."""
+        """Score a decollated batch; ignite's own would hand them on one by one, without the case's ``drawn``."""
         scored = from_engine(["pred", "label"])(engine.state.output)
         self.update((*scored, from_engine("drawn")(engine.state.batch)))
 
     def update(self, output: Sequence[Any]) -> None:
-        """Take predictions, references and ``drawn``, each a list of cases or a batch."""
+        """Take predictions, references and ``drawn``, each a list of cases."""
         predictions, references, drawn = output
         self.metric_fn(predictions, references, drawn=drawn)
 

@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 from common.data.phantom import make_spine_phantom
-from tests.bundles.runs import Launcher
+
+pytest.register_assert_rewrite("tests.bundles.bundle_test_base", "tests.bundles.runs")
+
+from tests.bundles.runs import Launcher  # noqa: E402
 
 # Case 5's annotators drew the sacrum, L5 to L2 and the discs between them, nothing above.
 PARTLY_DRAWN = [1, 2, 3, 4, 5, 11, 12, 13, 14]

@@ -5,7 +5,7 @@ import torch
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
 from monai.inferers import SimpleInferer
-from monai.transforms import AsDiscreted, Compose, Lambdad
+from monai.transforms import AsDiscreted
 
 from common.handlers import StructureDice, VoxelAccuracy
 
@@ -40,18 +40,13 @@ DICE = ((1 + 2 / 3) / 2, 0.5)
 ACCURACY = (4 / 6, 4 / 6, 5 / 6)
 
 
-def evaluate(cases, batch_size: int = 1, decollate: bool = True) -> SupervisedEvaluator:
+def evaluate(cases, batch_size: int = 1) -> SupervisedEvaluator:
     evaluator = SupervisedEvaluator(
         device="cpu",
         val_data_loader=DataLoader(Dataset(cases), batch_size=batch_size),
         network=Recite(),
         inferer=SimpleInferer(),
-        postprocessing=Compose(
-            [AsDiscreted("pred", argmax=True, dtype=torch.uint8)]
-            if decollate
-            else [Lambdad("pred", lambda pred: pred.argmax(1, keepdim=True))]
-        ),
-        decollate=decollate,
+        postprocessing=AsDiscreted("pred", argmax=True, dtype=torch.uint8),
         key_val_metric={"val_mean_dice": StructureDice(CHANNELS)},
         additional_metrics={"val_accuracy": VoxelAccuracy(CHANNELS)},
     )
@@ -67,10 +62,9 @@ def test_cases_of_different_size():
     assert evaluator.state.best_metric == pytest.approx(sum(DICE) / 2)
 
 
-@pytest.mark.parametrize("decollate", [True, False])
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
-def test_batches_are_scored_case_by_case(batch_size, decollate):
-    metrics = evaluate([CASES[0], CASES[2], CASES[0]], batch_size, decollate).state.metrics
+def test_batches_are_scored_case_by_case(batch_size):
+    metrics = evaluate([CASES[0], CASES[2], CASES[0]], batch_size).state.metrics
     assert metrics["val_mean_dice"] == pytest.approx(DICE[0])
     assert metrics["val_accuracy"] == pytest.approx((2 * ACCURACY[0] + ACCURACY[2]) / 3)
 

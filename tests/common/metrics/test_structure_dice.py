@@ -99,6 +99,10 @@ class TestNamedRight:
         # nine tenths of the body are missed, but what was found bears the right name
         assert self.named([0] * 9 + [3], [3] * 10)[2] == 1
 
+    def test_a_structure_that_was_not_found_bears_no_name(self):
+        for channel in range(1, CHANNELS):
+            assert self.named([0, 0], [channel, channel])[channel - 1] == 0
+
     def test_undrawn_is_not_scored(self):
         assert self.named([1, 2, 5], [1, 2, 5], DRAWN) == pytest.approx([1] + [math.nan] * 4, nan_ok=True)
 

@@ -192,7 +192,7 @@ class TestCrop:
     def test_label_is_cropped_like_the_image(self):
         label = noise((6, 40, 10)) * np.linspace(0, 1, 40)[None, :, None]  # its own middle lies elsewhere
         image = label[:, ::-1].copy()
-        item = {"image": metatensor(image, np.eye(4)), "label": metatensor(label, np.eye(4))}
+        item = {"label": metatensor(label, np.eye(4)), "image": metatensor(image, np.eye(4))}
         both = CropAnteriorPosteriord(("image", "label"), center="body")(item)
         assert np.allclose(both["image"].affine, both["label"].affine)
         alone = CropAnteriorPosteriord(("image", "label"), center="body", allow_missing_keys=True)

@@ -3,35 +3,20 @@ from __future__ import annotations
 import itertools
 import time
 
-import nibabel as nib
 import numpy as np
 import pytest
-from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from common.data.label_scheme import LabelScheme
 from common.errors import InputError
 from common.visualize import overlay, render_overlay, save_overlay
+from tests.helpers import CODES, SPACING, affine_of, stored
 
 SCHEME = LabelScheme.load("mrspineseg17")
 COLORS = {structure.value: structure.color for structure in SCHEME.all_structures}
-SHAPE, SPACING = (32, 40, 48), (1.0, 1.25, 1.5)  # small enough to be shown whole: 32 x 50 x 72 mm
+SHAPE = (32, 40, 48)  # small enough to be shown whole: 32 x 50 x 72 mm
 GREY = 128  # how a constant image is drawn
-CODES = ("RAS", "LPI", "PIR", "ASL", "SRP", "LAS", "AIL", "IRP", "RSA")
-
-
-def stored(array: np.ndarray, affine: np.ndarray, code: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the RAS array and affine as a file of another orientation holds them."""
-    turn = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(code))
-    return apply_orientation(array, turn), affine @ inv_ornt_aff(turn, array.shape)
-
-
-def affine_of(spacing=SPACING, angles=(0, 0, 0)) -> np.ndarray:
-    affine = np.eye(4)
-    affine[:3, :3] = nib.eulerangles.euler2mat(*angles) @ np.diag(spacing)
-    affine[:3, 3] = -31.5, 12.25, 100
-    return affine
 
 
 def spine(shape=SHAPE) -> np.ndarray:

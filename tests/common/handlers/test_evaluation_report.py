@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine
+from monai.data import MetaTensor
+from PIL import Image
+
+from common.data import LabelScheme
+from common.handlers import EvaluationReport
+from tests.helpers import affine_of, noise, write_nifti
+
+SCHEME = LabelScheme.load("mrspineseg17")
+SHAPE, AFFINE = (6, 10, 8), affine_of((4, 1, 2))  # voxels of 8 mm3
+VERTEBRA, DISC = 2, 11  # L5 and L5/S, as written
+
+
+@pytest.fixture
+def bundle(tmp_path) -> Path:
+    root = tmp_path / "bundle"
+    (root / "configs").mkdir(parents=True)
+    (root / "configs" / "metadata.json").write_text('{"bundle": "some_net", "version": "1.2.3"}', encoding="utf-8")
+    (root / "model.pt").write_bytes(b"weights")
+    return root
+
+
+def volume(path: Path, **spans: tuple[int, int]) -> MetaTensor:
+    """Channels with the written value, v11=(0, 5) in voxels 0 to 4, on the grid of a file."""
+    flat = torch.zeros(int(np.prod(SHAPE)), dtype=torch.uint8)
+    for name, (start, end) in spans.items():
+        flat[start:end] = int(SCHEME.value_to_channel[int(name[1:])])
+    return MetaTensor(flat.reshape(1, *SHAPE), affine=torch.tensor(AFFINE), meta={"filename_or_obj": str(path)})
+
+
+def case(tmp_path: Path, name: str, pred: dict, label: dict, drawn=None, **entries) -> tuple[dict, dict]:
+    path = tmp_path / f"{name}.nii.gz"
+    item = {"id": name, "subject": name, "drawn": torch.from_numpy(SCHEME.drawn_channels(drawn))} | entries
+    return item, {"pred": volume(path, **pred), "label": volume(path, **label)}
+
+
+def report(bundle: Path, output: Path, *cases: tuple[dict, dict], **kwargs) -> tuple[list[dict], dict]:
+    """Let an engine give these cases; return the table and the summary."""
+    handler = EvaluationReport(output, "mrspineseg17", bundle, bundle / "model.pt", **kwargs)
+
+    def step(engine: Engine, batch: tuple[dict, dict]) -> list[dict]:
+        engine.state.batch = [batch[0]]
+        return [batch[1]]
+
+    engine = Engine(step)
+    handler.attach(engine)
+    engine.run(list(cases))
+    with open(output / "dice.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file)), json.loads((output / "summary.json").read_text(encoding="utf-8"))
+
+
+def by_structure(rows: list[dict], name: str = "a") -> dict[str, dict[str, str]]:
+    return {row["structure"]: row for row in rows if row["case"] == name}
+
+
+def test_one_case_by_hand(tmp_path, bundle):
+    # L5: 10 voxels each, 5 of them shared; the disc is found whole
+    one = case(tmp_path, "a", {"v2": (0, 10), "v11": (20, 24)}, {"v2": (5, 15), "v11": (20, 24)})
+    rows, summary = report(bundle, tmp_path, one)
+    found = by_structure(rows)
+    assert len(rows) == len(SCHEME.structures)
+    assert float(found["L5"]["dice"]) == pytest.approx(0.5)
+    assert float(found["L5/S"]["dice"]) == 1
+    assert (found["L5"]["value"], found["L5/S"]["value"]) == ("2", "11")
+    assert (found["L5"]["reference_voxels"], found["L5"]["predicted_voxels"]) == ("10", "10")
+    assert float(found["L5/S"]["reference_ml"]) == float(found["L5/S"]["predicted_ml"]) == pytest.approx(0.032)
+    assert found["L4"]["dice"] == found["L4"]["named_right"] == ""  # in neither
+    assert summary["dice"] == {"mean": 0.75, "sd": 0.0, "cases": 1}
+    assert summary["named_right"] == {"share": 1.0, "structures": 2}
+    assert set(summary["structures"]) == {"L5", "L5/S"} and summary["cases"] == {"a": 0.75}
+
+
+def test_missed_and_invented(tmp_path, bundle):
+    one = case(tmp_path, "a", {"v3": (30, 40)}, {"v2": (0, 10)})
+    found = by_structure(report(bundle, tmp_path, one)[0])
+    assert float(found["L5"]["dice"]) == 0 and float(found["L5"]["named_right"]) == 0  # drawn, not found
+    assert float(found["L4"]["dice"]) == 0 and found["L4"]["named_right"] == ""  # found, not there
+
+
+def test_the_neighbours_name_is_wrong(tmp_path, bundle):
+    # 6 of L5's 10 voxels are called L4
+    one = case(tmp_path, "a", {"v3": (0, 6), "v2": (6, 10)}, {"v2": (0, 10)})
+    rows, summary = report(bundle, tmp_path, one)
+    assert float(by_structure(rows)["L5"]["named_right"]) == 0
+    assert summary["named_right"] == {"share": 0.0, "structures": 1}
+
+
+def test_what_was_not_drawn_is_not_scored(tmp_path, bundle):
+    one = case(tmp_path, "a", {"v2": (0, 10), "v3": (20, 40)}, {"v2": (0, 10)}, drawn=[VERTEBRA, DISC])
+    rows, summary = report(bundle, tmp_path, one)
+    assert set(by_structure(rows)) == {"L5", "L5/S"}
+    assert summary["dice"]["mean"] == 1  # L4, which nobody drew, does not count as invented
+
+
+def test_summary_over_cases(tmp_path, bundle):
+    cases = [
+        case(tmp_path, "a", {"v2": (0, 10)}, {"v2": (0, 10), "v11": (20, 24)}, sequence="T1"),  # 1 and 0
+        case(tmp_path, "b", {"v2": (0, 10)}, {"v2": (0, 10)}, sequence="T2"),  # 1
+        case(tmp_path, "c", {"v2": (0, 10)}, {"v2": (5, 15)}, sequence="T1"),  # 0.5
+    ]
+    rows, summary = report(bundle, tmp_path, *cases, group_by="sequence")
+    assert {row["case"]: row["group"] for row in rows} == {"a": "T1", "b": "T2", "c": "T1"}
+    assert summary["cases"] == {"a": 0.5, "b": 1.0, "c": 0.5}
+    assert summary["dice"]["mean"] == pytest.approx(2 / 3) and summary["dice"]["cases"] == 3
+    assert summary["dice"]["sd"] == pytest.approx(np.std([0.5, 1, 0.5], ddof=1))
+    assert summary["structures"]["L5"]["cases"] == 3
+    assert summary["structures"]["L5"]["mean"] == pytest.approx(2.5 / 3)
+    assert summary["structures"]["L5/S"] == {"mean": 0.0, "sd": 0.0, "cases": 1}
+    assert summary["groups"]["T1"]["dice"] == {"mean": 0.5, "sd": 0.0, "cases": 2}
+    assert summary["groups"]["T2"]["dice"]["mean"] == 1
+    assert set(summary["groups"]["T2"]["structures"]) == {"L5"}
+
+
+def test_no_groups_unless_asked_for(tmp_path, bundle):
+    one = case(tmp_path, "a", {"v2": (0, 10)}, {"v2": (0, 10)}, sequence="T1")
+    rows, summary = report(bundle, tmp_path, one)
+    assert "groups" not in summary and {row["group"] for row in rows} == {""}
+
+
+def test_nothing_to_score_is_no_number(tmp_path, bundle):
+    rows, summary = report(bundle, tmp_path, case(tmp_path, "a", {}, {}))
+    assert {row["dice"] for row in rows} == {""}
+    assert summary["dice"] == {"mean": None, "sd": 0.0, "cases": 0}
+
+
+def test_names_of_cases_without_an_id(tmp_path, bundle):
+    item, output = case(tmp_path, "a", {"v2": (0, 10)}, {"v2": (0, 10)})
+    rows, _ = report(bundle, tmp_path, ({"drawn": item["drawn"]}, output))
+    assert {row["case"] for row in rows} == {"a.nii.gz"}
+
+
+def test_provenance(tmp_path, bundle):
+    one = case(tmp_path, "a", {"v2": (0, 10)}, {"v2": (0, 10)})
+    _, summary = report(bundle, tmp_path, one, settings={"fold": 1})
+    assert summary["provenance"]["bundle"] == "some_net" and summary["provenance"]["settings"] == {"fold": 1}
+
+
+def test_a_picture_of_each_case(tmp_path, bundle):
+    write_nifti(tmp_path / "a.nii.gz", noise(SHAPE), AFFINE)
+    report(bundle, tmp_path, case(tmp_path, "a", {"v2": (0, 50)}, {"v2": (25, 75)}), overlays=True)
+    with Image.open(tmp_path / "a_overlay.png") as picture:
+        picture.load()
+
+
+def test_a_second_run_of_one_handler_starts_anew(tmp_path, bundle):
+    handler = EvaluationReport(tmp_path, "mrspineseg17", bundle, bundle / "model.pt")
+    one = case(tmp_path, "a", {"v2": (0, 10)}, {"v2": (0, 10)})
+
+    def step(engine: Engine, batch: tuple[dict, dict]) -> list[dict]:
+        engine.state.batch = [batch[0]]
+        return [batch[1]]
+
+    engine = Engine(step)
+    handler.attach(engine)
+    for _ in range(2):
+        engine.run([one])
+    assert len(handler.rows) == len(SCHEME.structures)

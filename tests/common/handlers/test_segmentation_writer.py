@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine
+from monai.data import MetaTensor
+from PIL import Image
+
+from common.errors import InputError
+from common.handlers import SegmentationWriter
+from tests.helpers import affine_of, noise, write_nifti
+
+SHAPE, AFFINE = (6, 10, 8), affine_of((4, 1, 2), (0.1, 0.2, 0))
+
+
+@pytest.fixture
+def bundle(tmp_path) -> Path:
+    root = tmp_path / "bundle"
+    (root / "configs").mkdir(parents=True)
+    (root / "configs" / "metadata.json").write_text('{"bundle": "some_net", "version": "1.2.3"}', encoding="utf-8")
+    (root / "model.pt").write_bytes(b"weights")
+    return root
+
+
+@pytest.fixture
+def output(tmp_path) -> Path:
+    return tmp_path / "output"
+
+
+def writer(bundle: Path, output: Path, **kwargs) -> SegmentationWriter:
+    return SegmentationWriter(
+        output, "mrspineseg17", bundle, bundle / "model.pt", **({"settings": {"aspp": True}} | kwargs)
+    )
+
+
+def labels(**voxels: int) -> np.ndarray:
+    """A label map with that many voxels of each value, written v11=5 for five voxels of 11."""
+    flat = np.zeros(np.prod(SHAPE), dtype=np.uint8)
+    start = 0
+    for name, count in voxels.items():
+        flat[start : start + count] = int(name[1:])
+        start += count
+    return flat.reshape(SHAPE)
+
+
+def prediction(scan: Path, array: np.ndarray, affine=AFFINE) -> MetaTensor:
+    return MetaTensor(torch.from_numpy(array[None]), affine=torch.tensor(affine), meta={"filename_or_obj": str(scan)})
+
+
+def segment(handler: SegmentationWriter, *predictions: MetaTensor) -> None:
+    """Run an engine whose steps give one prediction each."""
+    engine = Engine(lambda engine, pred: [{"pred": pred}])
+    handler.attach(engine)
+    engine.run(list(predictions))
+
+
+def rows(output: Path) -> list[dict[str, str]]:
+    with open(output / "volumes.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def scan_file(folder: Path, name: str = "a", dtype=np.float32) -> Path:
+    return write_nifti(folder / "scans" / f"{name}.nii.gz", (noise(SHAPE) * 100).astype(dtype), AFFINE)
+
+
+def test_all_files_of_a_scan(tmp_path, bundle, output):
+    scan, array = scan_file(tmp_path), labels(v11=5, v2=30)
+    segment(writer(bundle, output), prediction(scan, array))
+    assert {path.name for path in output.iterdir()} == {
+        "a_seg.nii.gz", "a_seg.json", "a_overlay.png", "volumes.csv", "labels.ctbl", "labels_itksnap.txt",
+    }  # fmt: skip
+    written = nib.load(output / "a_seg.nii.gz")
+    assert np.array_equal(np.asarray(written.dataobj), array) and written.get_data_dtype() == np.uint8
+    np.testing.assert_allclose(written.affine, AFFINE, atol=1e-5)
+    with Image.open(output / "a_overlay.png") as picture:
+        picture.load()
+    assert [(row["structure"], row["value"], row["voxels"], row["volume_ml"]) for row in rows(output)] == [
+        ("L5", "2", "30", "0.240"),
+        ("L5/S", "11", "5", "0.040"),
+    ]
+    origin = json.loads((output / "a_seg.json").read_text(encoding="utf-8"))
+    assert origin["input"]["sha256"] == hashlib.sha256(scan.read_bytes()).hexdigest()
+    assert origin["weights"]["sha256"] == hashlib.sha256(b"weights").hexdigest()
+    assert (origin["bundle"], origin["version"], origin["settings"]) == ("some_net", "1.2.3", {"aspp": True})
+
+
+def test_without_a_picture(tmp_path, bundle, output):
+    segment(writer(bundle, output, overlay=False), prediction(scan_file(tmp_path), labels(v1=3)))
+    assert not list(output.glob("*.png")) and (output / "a_seg.nii.gz").is_file()
+
+
+def test_nothing_found_is_no_row(tmp_path, bundle, output):
+    segment(writer(bundle, output), prediction(scan_file(tmp_path), labels()))
+    assert rows(output) == [] and (output / "a_seg.nii.gz").is_file()
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_names_with_dots(tmp_path, bundle, output, suffix):
+    scan = write_nifti(tmp_path / f"sub-01.T2{suffix}", noise(SHAPE), AFFINE)
+    segment(writer(bundle, output), prediction(scan, labels(v1=3)))
+    assert (output / "sub-01.T2_seg.nii.gz").is_file()
+    assert rows(output)[0]["case"] == "sub-01.T2"
+
+
+@pytest.mark.parametrize(("sform", "qform"), [(1, 1), (4, 0), (0, 2), (2, 3)])
+def test_both_matrices_and_their_codes(tmp_path, bundle, output, sform, qform):
+    image = nib.Nifti1Image(noise(SHAPE), None)
+    image.set_qform(affine_of((4, 1, 2)), qform)
+    image.set_sform(AFFINE, sform)
+    nib.save(image, tmp_path / "a.nii.gz")
+    scan = nib.load(tmp_path / "a.nii.gz")
+    target = writer(bundle, output)
+    target.count = 1
+    target.write(prediction(tmp_path / "a.nii.gz", labels(v1=3), scan.affine))
+    written = nib.load(output / "a_seg.nii.gz")
+    assert (int(written.header["sform_code"]), int(written.header["qform_code"])) == (sform, qform)
+    np.testing.assert_allclose(written.get_sform(), scan.get_sform(), atol=1e-5)
+    np.testing.assert_allclose(written.get_qform(), scan.get_qform(), atol=1e-5)
+    np.testing.assert_allclose(written.affine, scan.affine, atol=1e-5)
+
+
+def test_scaling_and_window_of_the_scan_are_not_the_label_maps(tmp_path, bundle, output):
+    image = nib.Nifti1Image((noise(SHAPE) * 100).astype(np.int16), AFFINE)
+    image.header.set_slope_inter(0.25, -7)
+    image.header["cal_max"] = 80
+    nib.save(image, tmp_path / "a.nii.gz")
+    segment(writer(bundle, output), prediction(tmp_path / "a.nii.gz", labels(v11=5)))
+    written = nib.load(output / "a_seg.nii.gz")
+    assert set(np.unique(written.dataobj)) == {0, 11}
+    assert float(written.header["cal_max"]) == 0
+
+
+@pytest.mark.parametrize("what", ["shape", "affine"])
+def test_another_grid_is_refused(tmp_path, bundle, output, what):
+    array = labels(v1=3)[:-1] if what == "shape" else labels(v1=3)
+    affine = AFFINE + np.diag([0, 0, 0.1, 0]) if what == "affine" else AFFINE
+    with pytest.raises(InputError, match=r"a\.nii\.gz: the segmentation does not lie on its grid"):
+        segment(writer(bundle, output), prediction(scan_file(tmp_path), array, affine))
+    assert not (output / "a_seg.nii.gz").exists()
+
+
+class TestVolumes:
+    def test_a_second_run_keeps_other_cases_and_replaces_its_own(self, tmp_path, bundle, output):
+        a, b = scan_file(tmp_path, "a"), scan_file(tmp_path, "b")
+        segment(writer(bundle, output), prediction(a, labels(v1=3)), prediction(b, labels(v2=4)))
+        segment(writer(bundle, output), prediction(b, labels(v3=5)))
+        assert [(row["case"], row["value"], row["voxels"]) for row in rows(output)] == [("a", "1", "3"), ("b", "3", "5")]
+
+    def test_a_case_in_which_nothing_is_found_any_more(self, tmp_path, bundle, output):
+        scan = scan_file(tmp_path)
+        segment(writer(bundle, output), prediction(scan, labels(v1=3)))
+        segment(writer(bundle, output), prediction(scan, labels()))
+        assert rows(output) == []
+
+    def test_an_error_on_the_way_keeps_what_was_done(self, tmp_path, bundle, output):
+        good, bad = scan_file(tmp_path, "a"), scan_file(tmp_path, "b")
+        with pytest.raises(InputError):
+            segment(writer(bundle, output), prediction(good, labels(v1=3)), prediction(bad, labels()[:-1]))
+        assert [row["case"] for row in rows(output)] == ["a"]
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, bundle):
+    (tmp_path / "output").write_text("a file")
+    with pytest.raises(InputError, match="cannot be written"):
+        segment(writer(bundle, tmp_path / "output"), prediction(scan_file(tmp_path), labels(v1=3)))
