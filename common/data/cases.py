@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".nii.gz", ".nii")
 DATALIST = "index.json"
+# `images` and `labels` are the project's names; MR and Mask are those of the MRSpineSeg challenge.
+FOLDERS = (("images", "labels"), ("MR", "Mask"))
 
 
 class CaseList(list):
@@ -55,7 +58,8 @@ def find_cases(dataset_dir: str | os.PathLike, datalist: str | os.PathLike | Non
     """Find the labelled cases of a data set.
 
     Args:
-        dataset_dir: a folder with ``images/`` and ``labels/`` whose files bear the same names, or with a datalist.
+        dataset_dir: a folder with ``images/`` and ``labels/`` whose files bear the same names (or the MRSpineSeg
+            challenge's ``MR/CaseN.nii.gz`` and ``Mask/mask_caseN.nii.gz``), or with a datalist.
         datalist: a JSON file ``{"cases": [{"image": ..., "label": ..., ...}, ...]}`` with paths relative to
             ``dataset_dir``; ``index.json`` in there where it exists. Further entries of a case: ``id``, ``subject``
             (cases of one subject stay together; the ``id`` where it lacks), ``labelled`` (the label values that its
@@ -91,17 +95,24 @@ def find_cases(dataset_dir: str | os.PathLike, datalist: str | os.PathLike | Non
     return sorted(cases, key=lambda case: case["id"])
 
 
+def _label_key(name: str) -> str:
+    """Return by what an image and its label map are matched: MRSpineSeg's ``mask_case1`` belongs to ``Case1``."""
+    challenge = re.fullmatch(r"(?:mask_)?(case\d+)", name, flags=re.IGNORECASE)
+    return challenge[1].lower() if challenge else name
+
+
 def _from_folders(root: Path) -> list[dict[str, Any]]:
-    images, labels = root / "images", root / "labels"
-    for folder in (images, labels):
-        if not folder.is_dir():
-            raise InputError(
-                root, f"has neither {DATALIST} nor a folder {folder.name}/", "see 'Your own data' in the README"
-            )
-    named = {case_id(path): path for path in scan_files(labels)}
+    images, labels = next(
+        ((root / image, root / label) for image, label in FOLDERS if (root / image).is_dir()), (root / "images", None)
+    )
+    missing = next((folder for folder in (images, labels) if folder is not None and not folder.is_dir()), None)
+    if missing is not None:
+        problem = f"has neither {DATALIST} nor a folder {missing.name}/"
+        raise InputError(root, problem, "see 'Train on your own data' in the README")
+    named = {_label_key(case_id(path)): path for path in scan_files(labels)}
     cases = []
     for image in scan_files(images):
-        label = named.get(case_id(image))
+        label = named.get(_label_key(case_id(image)))
         if label is None:
             raise InputError(image, f"has no label map of the same name in {labels}", "add it or move the image away")
         cases.append({"id": case_id(image), "image": str(image.resolve()), "label": str(label.resolve())})

@@ -2,17 +2,47 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import random
+import re
 from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from common.errors import InputError
 
-__all__ = ["split_cases"]
+__all__ = ["published_folds", "split_cases"]
+
+logger = logging.getLogger(__name__)
+
+
+@cache
+def _mrspineseg_folds() -> dict[int, int]:
+    content = json.loads(Path(__file__).with_name("mrspineseg_folds.json").read_text(encoding="utf-8"))
+    return {number: fold for fold, numbers in enumerate(content["held_out"]) for number in numbers}
+
+
+def published_folds(cases: Sequence[Mapping[str, Any]]) -> dict[str, int] | None:
+    """Return each subject's fold where all cases are among MRSpineSeg's 172 labelled ones (``Case2`` to ``Case215``).
+
+    These are the lists that SSHSNet's authors published; the SAFNet paper divides the same 172 cases and gives no list.
+
+    Args:
+        cases: with ``id`` and ``subject``.
+    """
+    folds: dict[str, int] = {}
+    for case in cases:
+        name = re.fullmatch(r"case(\d+)", case["id"], flags=re.IGNORECASE)
+        fold = _mrspineseg_folds().get(int(name[1])) if name else None
+        if fold is None or folds.setdefault(case["subject"], fold) != fold:
+            return None
+    return folds
 
 
 def _folds_of_subjects(cases: Sequence[Mapping[str, Any]], num_folds: int, seed: int) -> dict[str, int]:
-    """Give each subject a fold: the one that its cases state, else by a seeded shuffle into parts of equal size."""
+    """Give each subject a fold: what its cases state, else the published lists, else a shuffle into equal parts."""
     stated: dict[str, int] = {}
     for case in cases:
         if "fold" not in case:
@@ -31,6 +61,9 @@ def _folds_of_subjects(cases: Sequence[Mapping[str, Any]], num_folds: int, seed:
                 "datalist", f"has folds {strange} outside 0..{num_folds - 1}", "pass the right --num_folds"
             )
         return stated
+    if num_folds == 5 and (published := published_folds(cases)):
+        logger.info("Folds: the published lists of MRSpineSeg's labelled cases")
+        return published
     counts: dict[str, int] = {}
     for case in cases:
         counts[case["subject"]] = counts.get(case["subject"], 0) + 1
@@ -92,4 +125,19 @@ def split_cases(
     if not validation:  # one subject only is held out: it selects the model, and nothing is left to test
         validation, test = test, []
     parts = {"train": train, "validation": validation, "test": test}
+    _check_leak(parts)
     return {name: sorted(part, key=lambda case: case["id"]) for name, part in parts.items()}
+
+
+def _check_leak(parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Fail loudly where a subject or an image file is in two parts, whatever the way the parts were made."""
+    for what in ("subject", "image"):
+        where: dict[str, str] = {}
+        for name, part in parts.items():
+            for case in part:
+                if where.setdefault(case[what], name) != name:
+                    raise InputError(
+                        case["image"],
+                        f"its {what} '{case[what]}' is in the {where[case[what]]} part and in the {name} part",
+                        "list each file once, and all cases of a subject in one fold",
+                    )

@@ -95,7 +95,7 @@ class TestFolders:
             )
         root = tmp_path / "set"
         root.mkdir()
-        advice = "see 'Your own data' in the README"
+        advice = "see 'Train on your own data' in the README"
         assert message(find_cases, root) == f"{root}: has neither index.json nor a folder images/; {advice}"
         (root / "images").mkdir()
         assert message(find_cases, root) == f"{root}: has neither index.json nor a folder labels/; {advice}"
@@ -324,3 +324,13 @@ def test_case_list_without_a_split():
     cases = CaseList(items, split)
     split["fold"] = 2
     assert cases == items and cases.split == {"fold": 1}
+
+
+def test_the_challenges_own_names(tmp_path):
+    """MRSpineSeg: MR/CaseN.nii.gz and Mask/mask_caseN.nii.gz."""
+    for number in (2, 12):
+        write_nifti(tmp_path / "MR" / f"Case{number}.nii.gz", np.ones((4, 4, 4), np.int16))
+        write_nifti(tmp_path / "Mask" / f"mask_case{number}.nii.gz", np.ones((4, 4, 4), np.uint8))
+    cases = find_cases(tmp_path)
+    assert [case["id"] for case in cases] == ["Case12", "Case2"]
+    assert [Path(case["label"]).name for case in cases] == ["mask_case12.nii.gz", "mask_case2.nii.gz"]

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
-from common.data import split_cases
+from common.data import split_cases, splits
 from common.errors import InputError
 
 PARTS = ("train", "validation", "test")
@@ -175,3 +177,40 @@ def test_errors(cases, options, message):
     with pytest.raises(InputError) as error:
         split_cases(cases, **options)
     assert str(error.value) == message
+
+
+class TestPublishedFolds:
+    """MRSpineSeg's labelled cases have published lists."""
+
+    HELD_OUT = json.loads(Path(splits.__file__).with_name("mrspineseg_folds.json").read_text())["held_out"]
+
+    def cases(self, numbers, name="Case{}"):
+        return [{"id": name.format(n), "image": f"{n}.nii.gz", "subject": name.format(n)} for n in numbers]
+
+    def test_the_lists_are_172_cases_in_five_disjoint_parts(self):
+        assert [len(part) for part in self.HELD_OUT] == [35, 35, 34, 34, 34]
+        assert len(set().union(*self.HELD_OUT)) == 172
+        # one from the beginning, the middle and the end of each list, as published
+        assert [(part[0], part[9], part[-1]) for part in self.HELD_OUT] == [
+            (2, 71, 215), (12, 89, 214), (9, 45, 213), (6, 55, 204), (5, 67, 198)
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize("name", ["Case{}", "case{}"])
+    def test_they_are_used_for_cases_of_these_names(self, name):
+        numbers = sorted(set().union(*self.HELD_OUT))
+        for fold in range(5):
+            parts = split_cases(self.cases(numbers, name), fold=fold)
+            heldout = {int(case["id"][4:]) for case in parts["validation"] + parts["test"]}
+            assert heldout == set(self.HELD_OUT[fold])
+            assert len(parts["validation"]) == 4
+
+    def test_not_for_cases_without_a_published_label(self):
+        assert splits.published_folds(self.cases([2, 12, 9, 6, 5])) is not None
+        assert splits.published_folds(self.cases([2, 12, 9, 6, 5, 1])) is None
+        assert splits.published_folds(self.cases([2, 12, 9, 6, 5], "patient{}")) is None
+
+
+def test_a_file_listed_for_two_subjects_is_a_leak():
+    cases = [{"id": f"c{i}", "image": "same.nii.gz", "subject": f"s{i}", "fold": i % 2} for i in range(4)]
+    with pytest.raises(InputError, match=r"same\.nii\.gz: its image 'same\.nii\.gz' is in the train part and in the"):
+        split_cases(cases, fold=0, num_folds=2)
