@@ -5,11 +5,13 @@ from __future__ import annotations
 from .cases import CaseList, SpineCases, find_cases
 from .label_scheme import LabelScheme, Structure
 from .plan import learned_values
+from .samplers import EvaluationSampler
 from .scans import ScanList
 from .splits import split_cases
 
 __all__ = [
     "CaseList",
+    "EvaluationSampler",
     "LabelScheme",
     "ScanList",
     "SpineCases",

@@ -1,10 +1,22 @@
-"""What stands around MONAI's engines: start-up checks, precision, batches."""
+"""What stands around MONAI's engines: start-up checks, precision, batches, schedules, several processes."""
 
 from __future__ import annotations
 
+from .distributed import distribute, join_ranks, leave_ranks, local_batch_size
 from .launch import Switches, check_bundle, start_run
 from .precision import Precision
 from .prepare_batch import PreparePartialLabelBatch
 from .schedule import make_schedule
 
-__all__ = ["Precision", "PreparePartialLabelBatch", "Switches", "check_bundle", "make_schedule", "start_run"]
+__all__ = [
+    "Precision",
+    "PreparePartialLabelBatch",
+    "Switches",
+    "check_bundle",
+    "distribute",
+    "join_ranks",
+    "leave_ranks",
+    "local_batch_size",
+    "make_schedule",
+    "start_run",
+]

@@ -21,6 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch.distributed as dist
+
 import common
 from common.errors import InputError
 
@@ -137,6 +139,8 @@ def start_run(output_dir: str | os.PathLike, bundle: str) -> str:
     folder = Path(str(output_dir)).resolve()
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if dist.is_available() and dist.is_initialized() and dist.get_rank() > 0:
+            return str(folder)  # the first process keeps the log
         handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
     except OSError as error:
         raise InputError(folder, f"cannot be written ({error.strerror})", "choose another --output_dir") from error

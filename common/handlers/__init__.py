@@ -7,6 +7,7 @@ from .epoch_seed import EpochSeed
 from .evaluation_report import EvaluationReport
 from .progress import Progress
 from .segmentation_writer import SegmentationWriter
+from .shared_buffers import SharedBuffers
 from .structure_metrics import StructureDice, VoxelAccuracy
 from .training_recorder import TrainingRecorder
 
@@ -15,6 +16,7 @@ __all__ = [
     "EvaluationReport",
     "Progress",
     "SegmentationWriter",
+    "SharedBuffers",
     "StrictCheckpointLoader",
     "StructureDice",
     "TrainingRecorder",

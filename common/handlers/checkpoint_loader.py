@@ -95,4 +95,4 @@ class StrictCheckpointLoader:
             engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
-        load_weights(self.network, self.path, self.device)
+        load_weights(getattr(self.network, "module", self.network), self.path, self.device)

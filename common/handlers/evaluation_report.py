@@ -11,6 +11,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import torch
+import torch.distributed as dist
 from ignite.engine import Engine, Events
 
 from common.data.atomic import write_csv, write_json
@@ -134,7 +135,22 @@ class EvaluationReport:
             }
         return result
 
+    def _gather(self) -> bool:
+        """Collect the rows of all processes; tell whether this one is to write them."""
+        if dist.is_available() and dist.is_initialized():
+            parts: list[list[dict[str, Any]]] = [[] for _ in range(dist.get_world_size())]
+            dist.all_gather_object(parts, self.rows)
+            # By case and structure: where there are fewer cases than processes, each has scored all of them.
+            self.rows = list({(row["case"], row["value"]): row for part in parts for row in part}.values())
+            if dist.get_rank() > 0:
+                return False
+        # Stable: the structures of a case stay in their order, whichever process had the case.
+        self.rows.sort(key=lambda row: row["case"])
+        return True
+
     def _completed(self, engine: Engine) -> None:
+        if not self._gather():
+            return
         write_csv(self.folder / CASES, self.rows, _COLUMNS)
         summary = self.summary()
         origin = provenance(self.bundle_root, self.weights, None, self.settings)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from ignite.engine import Engine, Events
 
 from common.data.atomic import atomic_path, write_csv, write_json
@@ -89,7 +90,7 @@ class TrainingRecorder:
         check_plan(self.folder / BEST, self.plan)
         try:
             saved = torch.load(path, map_location=self.device, weights_only=True)
-            self.network.load_state_dict(saved["network"])
+            self._plain_network().load_state_dict(saved["network"])
             for name, thing in self.objects.items():
                 thing.load_state_dict(saved["objects"][name])
             self.history, self.best, self.best_epoch = saved["history"], saved["best"], saved["best_epoch"]
@@ -127,7 +128,7 @@ class TrainingRecorder:
 
     def _epoch(self, engine: Engine) -> None:
         row: dict[str, float] = {"epoch": engine.state.epoch}
-        row["loss"] = float(torch.stack(self._losses).mean()) if self._losses else math.nan
+        row["loss"] = self._mean_loss()
         self._losses.clear()
         optimizer = self.objects.get("optimizer")
         if optimizer is not None:
@@ -139,9 +140,13 @@ class TrainingRecorder:
                 row |= {name: float(value) for name, value in self.validator.state.metrics.items()}
                 score = row[self.validator.state.key_metric_name]
         self.history.append(row)
-        weights = {name: tensor.detach().cpu() for name, tensor in self._plain_network().state_dict().items()}
-        if score is not None and score > self.best:
+        improved = score is not None and score > self.best
+        if improved:
             self.best, self.best_epoch = score, engine.state.epoch
+        if dist.is_available() and dist.is_initialized() and dist.get_rank() > 0:
+            return  # all processes know the same; the first one writes
+        weights = {name: tensor.detach().cpu() for name, tensor in self._plain_network().state_dict().items()}
+        if improved:
             for path in [self.folder / BEST] + ([Path(self.publish_to)] if self.publish_to else []):
                 self._save_weights(weights, path)
         columns = list(dict.fromkeys(name for entry in self.history for name in entry))
@@ -158,6 +163,14 @@ class TrainingRecorder:
             "scaler": engine.scaler.state_dict() if getattr(engine, "scaler", None) is not None else {},
         }
         self._save(state, self.folder / STATE)
+
+    def _mean_loss(self) -> float:
+        loss = torch.stack(self._losses).mean() if self._losses else torch.tensor(math.nan)
+        if dist.is_available() and dist.is_initialized():
+            loss = loss.to(self.device)
+            dist.all_reduce(loss)
+            loss = loss / dist.get_world_size()
+        return float(loss)
 
     def _plain_network(self) -> torch.nn.Module:
         return getattr(self.network, "module", self.network)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
+from torch.distributed.nn.functional import all_reduce
 
 __all__ = ["MarginalLoss", "merge_undrawn"]
 
@@ -35,6 +37,12 @@ def merge_undrawn(logits: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
     background = torch.logsumexp(logits.masked_fill(merged, lowest), dim=1, keepdim=True)
     structures = logits[:, 1:].masked_fill(~merged[:, 1:], lowest)
     return torch.cat([background, structures], dim=1)
+
+
+def _sum_over_ranks(x: torch.Tensor) -> torch.Tensor:
+    """Add what all processes have, with the gradient; the tensor itself where there is one process only."""
+    many = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    return all_reduce(x) if many else x
 
 
 class MarginalLoss(nn.Module):
@@ -104,8 +112,9 @@ class MarginalLoss(nn.Module):
         probability = merged.softmax(dim=1)[:, 1:].flatten(2)
         wanted = torch.zeros_like(merged).scatter_(1, label.unsqueeze(1), 1.0)[:, 1:].flatten(2)
         counted = drawn[:, 1:, None].to(probability.dtype)
-        overlap = (probability * wanted * counted).sum(dim=(0, 2))
-        total = ((probability + wanted) * counted).sum(dim=(0, 2))
-        present = ((wanted * counted).sum(dim=(0, 2)) > 0).to(probability.dtype)
+        # Several processes that share a batch must divide by what the whole of it holds, not by their own part.
+        overlap = _sum_over_ranks((probability * wanted * counted).sum(dim=(0, 2)))
+        total = _sum_over_ranks(((probability + wanted) * counted).sum(dim=(0, 2)))
+        present = (_sum_over_ranks((wanted * counted).sum(dim=(0, 2))) > 0).to(probability.dtype)
         dice = 2 * overlap / total.clamp_min(1e-6)
         return ((1 - dice) * present).sum() / present.sum().clamp_min(1.0)

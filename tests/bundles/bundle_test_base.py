@@ -108,9 +108,7 @@ MISTAKES = {
     "no such fold": Mistake("train", {"fold": 3}, ["fold=3", "--fold 0 to 2"]),
     "label outside the scheme": Mistake("train", {"dataset_dir": "{strange}"}, ["case1.nii.gz", "42", "MRSpineSeg"]),
     "the same in a worker": Mistake(
-        "train",
-        {"dataset_dir": "{strange}", "num_workers": 1, "cache_rate": 0},
-        ["case1.nii.gz", "42", "MRSpineSeg"],
+        "train", {"dataset_dir": "{strange}", "num_workers": 1, "cache_rate": 0}, ["case1.nii.gz", "42", "MRSpineSeg"]
     ),
     "holds a training": Mistake(
         "train", {"output_dir": "{trained}"}, ["{trained}", "--resume true", "another --output_dir"]
@@ -289,6 +287,7 @@ class BundleTests:
                 continue
             content = read_json(file)
             new = {key.lstrip("+").split("#")[0] for key in content} - base.keys()
+            new -= {"initialize", "run", "finalize"}  # what `monai.bundle run` itself asks for
             unused = {key for key in new if not any(f"@{key}" in word for word in strings(content))}
             assert not unused, f"{file.name}: nothing uses {unused}"
 
@@ -296,7 +295,7 @@ class BundleTests:
         with undone():
             _apply_logging_file(str(self.root / "configs" / "logging.conf"))
 
-    # ---------------------------------------------------------------------------------------------- works from everywhere
+    # -------------------------------------------------------------------------------------------- works from everywhere
 
     @pytest.fixture(scope="class")
     def repository(self, released: Path, shared: Path) -> Path:
@@ -611,7 +610,9 @@ class BundleTests:
             name = path.name.removesuffix("_seg.nii.gz")
             scan, labels = nib.load(next(scans.glob(f"{name}.nii*"))), nib.load(path)
             assert labels.shape == scan.shape, name
-            assert labels.get_data_dtype() == np.uint8 and labels.header.get_slope_inter() in ((None, None), (1, 0)), name
+            assert labels.get_data_dtype() == np.uint8 and labels.header.get_slope_inter() in ((None, None), (1, 0)), (
+                name
+            )
             np.testing.assert_allclose(labels.affine, scan.affine, atol=1e-5, err_msg=name)
             for form in ("sform", "qform"):
                 code = f"{form}_code"
@@ -700,9 +701,7 @@ class BundleTests:
         structure = self.scheme.structures[0]
         ids = {**self.whole, "input": str(file), "output_dir": str(tmp_path), "overlay": "false"}
         finder = BlockFinder(self.scheme.num_channels, structure.channel)
-        run(
-            self.root, "inference", network_def=finder, checkpoint=str(found_block), largest_component=largest, **ids
-        )
+        run(self.root, "inference", network_def=finder, checkpoint=str(found_block), largest_component=largest, **ids)
         found = np.asarray(nib.load(tmp_path / "scan_seg.nii.gz").dataobj) == structure.value
         assert ndimage.label(found)[1] == (1 if largest == "true" else 2)
         assert overlap(found[:9], block[:9]) > 0.9
@@ -763,6 +762,23 @@ class BundleTests:
             dice = [value for (_, structure), value in expected.items() if structure == name]
             assert row["mean"] == pytest.approx(np.mean(dice), abs=1e-5) and row["cases"] == len(dice)
         assert summary["provenance"]["weights"]["sha256"] == sha256_of(released / "models" / "model.pt")
+
+    def test_evaluation_and_inference_keep_the_same_components(self, found_block, dataset, tmp_path):
+        structure = self.scheme.structures[0]
+        finder = BlockFinder(self.scheme.num_channels, structure.channel)
+        ids = {**self.tiny, "dataset_dir": str(dataset), "network_def": finder, "checkpoint": str(found_block)}
+        training = {key: self.training[key] for key in ("num_folds", "num_validation")}
+        counts = {}
+        for largest in ("true", "false"):
+            output = tmp_path / largest
+            given = {**ids, "largest_component": largest, "output_dir": str(output)}
+            run(self.root, "evaluate", part="all", **given, **training)
+            run(self.root, "inference", overlay="false", **given)
+            rows = [row for row in read_csv(output / "dice.csv") if row["structure"] == structure.name]
+            counts[largest] = {row["case"]: int(row["predicted_voxels"]) for row in rows}
+            written = {row["case"]: int(row["voxels"]) for row in read_csv(output / "volumes.csv")}
+            assert written == counts[largest]
+        assert sum(counts["true"].values()) < sum(counts["false"].values())
 
     @pytest.mark.parametrize("part", ["validation", "test", "heldout"])
     def test_parts(self, part, released, dataset, trained, tmp_path):

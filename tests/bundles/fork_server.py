@@ -14,7 +14,7 @@ import sys
 import ignite.engine  # noqa: F401
 import monai.bundle
 import monai.engines
-import monai.handlers
+import monai.handlers  # noqa: F401
 import nibabel  # noqa: F401
 
 

@@ -31,8 +31,8 @@ CONFIGS = {"train": ["train"], "evaluate": ["train", "evaluate"], "inference": [
 
 
 def files_of(root: Path, config: str) -> list[str]:
-    """The configuration files of a kind of run."""
-    return [str(root / "configs" / f"{name}.json") for name in CONFIGS[config]]
+    """The configuration files of a kind of run, or train.json with another one of that name over it."""
+    return [str(root / "configs" / f"{name}.json") for name in CONFIGS.get(config, ["train", config])]
 
 
 def words(ids: dict[str, Any]) -> list[str]:

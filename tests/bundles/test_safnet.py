@@ -1,11 +1,97 @@
 from __future__ import annotations
 
-import pytest
+import json
+from collections.abc import Mapping
 
-from tests.bundles.bundle_test_base import BundleTests
+import pytest
+import torch
+
+from common.networks import SAFNet
+from tests.bundles.bundle_test_base import BundleTests, Mistake, read_csv, read_json, the_line
+from tests.bundles.runs import run, undone, words, workflow
+
+# What part of the network each switch takes away or adds: the beginning of its parameters' names.
+SWITCHES = ("aspp", "multiscale_fusion", "self_attention", "high_skip")
 
 
 class TestSAFNet(BundleTests):
     name = "safnet"
     training = BundleTests.training | {"lr": 0.005, "dice_weight": 1.0}
     whole = BundleTests.whole | {"crop_fraction": 1.0}
+    mistakes: Mapping[str, Mistake] = {
+        "a part of the network that is no boolean": Mistake(
+            "inference", {"aspp": "1.5"}, ["--aspp 1.5", "true or false"]
+        ),
+        "unknown schedule": Mistake("train", {"schedule": "linear"}, ["--schedule linear", "plateau or cosine"]),
+        "unknown loss": Mistake("train", {"loss_form": "hinge"}, ["hinge", "softmax"]),
+        "unknown scheme": Mistake("train", {"label_scheme": "other"}, ["other", "mrspineseg17"]),
+        "a misspelt setting of an overlay": Mistake(
+            "half_size", {"afine_scale": 0.1}, ["--afine_scale", "did you mean --affine_scale"], logged=False
+        ),
+    }
+
+    @pytest.mark.parametrize("switch", SWITCHES)
+    @pytest.mark.parametrize("config", ["train", "inference"])
+    def test_switches_reach_the_network(self, config, switch):
+        with undone():
+            default = workflow(self.root, config).parser[switch]
+            made = workflow(self.root, config, **{switch: str(not default).lower()})
+            made.parser.parse(reset=True)
+            found = {
+                name: tensor.shape
+                for name, tensor in made.parser.get_parsed_content("network_def").state_dict().items()
+            }
+            assert made.parser.get_parsed_content("plan")[switch] is not default
+        wanted = SAFNet(1, self.scheme.num_channels, **{switch: not default}).state_dict()
+        usual = SAFNet(1, self.scheme.num_channels, **{switch: default}).state_dict()
+        assert found == {name: tensor.shape for name, tensor in wanted.items()}
+        assert found != {name: tensor.shape for name, tensor in usual.items()}
+
+    def test_weights_remember_the_switches(self, released, scans, launch, tmp_path):
+        plan = read_json(released / "models" / "model.json")
+        (tmp_path / "model.json").write_text(json.dumps(plan | {"aspp": False}))
+        (tmp_path / "model.pt").write_bytes((released / "models" / "model.pt").read_bytes())
+        ids = {**self.tiny, "bundle_root": released, "input": scans, "checkpoint": tmp_path / "model.pt"}
+        ids |= {"output_dir": tmp_path / "out"}
+        config = released / "configs" / "inference.json"
+        line = the_line(launch("run", "--config_file", config, *words(ids), cwd=tmp_path))
+        assert "was trained with aspp false, not true; pass --aspp 'false'" in line
+
+    @pytest.mark.parametrize("config", ["demo", "half_size"])
+    def test_smaller_trainings(self, config, dataset, scratch):
+        """Each has its own grid and transforms; here one epoch of it, smaller still."""
+        usual, grid = read_json(self.root / "configs" / "train.json"), None
+        with undone():
+            grid = workflow(self.root, config).parser["spatial_size"]
+        assert [a < b for a, b in zip(grid, usual["spatial_size"], strict=True)].count(True) >= 2
+        ids = {key: value for key, value in {**self.tiny, **self.training}.items() if key not in ("lr", "dice_weight")}
+        ids |= {"dataset_dir": str(dataset), "output_dir": str(scratch / "out"), "max_epochs": 1, "val_interval": 1}
+        run(self.root, config, **ids)
+        (row,) = read_csv(scratch / "out" / "history.csv")
+        assert float(row["loss"]) > 0 and row["val_mean_dice"]
+
+    def test_validation_only_now_and_then(self, dataset, scratch):
+        folder = self.train(dataset, scratch / "out", max_epochs=3, val_interval=2)
+        rows = read_csv(folder / "history.csv")
+        assert [bool(row["val_mean_dice"]) for row in rows] == [False, True, False]
+        assert torch.load(folder / "training_state.pt", weights_only=True)["best_epoch"] == 2
+
+    def test_a_set_that_draws_only_some_structures(self, dataset, scratch):
+        """What no training case draws is background in every prediction, and the weights know it."""
+        cases = read_json(dataset / "index.json")["cases"]
+        partly = [case | {"labelled": [2, 3, 11]} for case in cases]
+        listing = scratch / "partly.json"
+        listing.write_text(json.dumps({"cases": partly}))
+        folder = self.train(dataset, scratch / "out", max_epochs=1, datalist=str(listing))
+        assert read_json(folder / "model.json")["learned"] == [2, 3, 11]
+        ids = {**self.tiny, "dataset_dir": str(dataset), "output_dir": str(scratch / "seg"), "overlay": "false"}
+        run(self.root, "inference", checkpoint=str(folder / "model.pt"), **ids)
+        assert {int(row["value"]) for row in read_csv(scratch / "seg" / "volumes.csv")} <= {2, 3, 11}
+
+    def test_weights_to_start_from(self, trained, dataset, scratch):
+        folder = self.train(
+            dataset, scratch / "out", max_epochs=1, lr=0.0, weight_decay=0.0, init_checkpoint=str(trained / "model.pt")
+        )
+        start, after = (torch.load(path / "model.pt", weights_only=True) for path in (trained, folder))
+        weights = [name for name in start if "running" not in name and "num_batches" not in name]
+        assert all(torch.equal(start[name], after[name]) for name in weights)

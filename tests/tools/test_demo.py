@@ -68,11 +68,7 @@ def test_good_enough(play, capsys):
 
 @pytest.mark.parametrize(
     ("dice", "mean", "named"),
-    [
-        ({}, 0.499, []),
-        ({"L3": 0.39}, 0.8, ["L3 0.39"]),
-        ({"L1": 0.1, "L5": 0.2}, 0.3, ["L1 0.10", "L5 0.20"]),
-    ],
+    [({}, 0.499, []), ({"L3": 0.39}, 0.8, ["L3 0.39"]), ({"L1": 0.1, "L5": 0.2}, 0.3, ["L1 0.10", "L5 0.20"])],
 )
 def test_too_low(play, capsys, dice, mean, named):
     status, _ = play(dice, mean)

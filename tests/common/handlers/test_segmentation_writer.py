@@ -151,7 +151,10 @@ class TestVolumes:
         a, b = scan_file(tmp_path, "a"), scan_file(tmp_path, "b")
         segment(writer(bundle, output), prediction(a, labels(v1=3)), prediction(b, labels(v2=4)))
         segment(writer(bundle, output), prediction(b, labels(v3=5)))
-        assert [(row["case"], row["value"], row["voxels"]) for row in rows(output)] == [("a", "1", "3"), ("b", "3", "5")]
+        assert [(row["case"], row["value"], row["voxels"]) for row in rows(output)] == [
+            ("a", "1", "3"),
+            ("b", "3", "5"),
+        ]
 
     def test_a_case_in_which_nothing_is_found_any_more(self, tmp_path, bundle, output):
         scan = scan_file(tmp_path)

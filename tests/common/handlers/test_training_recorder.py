@@ -52,11 +52,7 @@ class Training:
                 self.validator.state.metrics = {"val_mean_dice": score, "val_accuracy": 1 - score}
 
         self.recorder = TrainingRecorder(
-            folder,
-            self.network,
-            {"optimizer": self.optimizer},
-            kwargs.pop("validator", self.validator),
-            **kwargs,
+            folder, self.network, {"optimizer": self.optimizer}, kwargs.pop("validator", self.validator), **kwargs
         )
         self.recorder.attach(self.trainer)
 

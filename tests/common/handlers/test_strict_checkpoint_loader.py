@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from ignite.engine import Engine
+from torch import nn
+
+from common.errors import InputError
+from common.handlers import StrictCheckpointLoader
+
+PLAN = {"spatial_size": [4, 32, 16], "aspp": True}
+
+
+@pytest.fixture
+def weights(tmp_path) -> Path:
+    """Weights, all 1, with a plan beside them."""
+    torch.save({"weight": torch.ones(3, 2), "bias": torch.ones(3)}, tmp_path / "model.pt")
+    (tmp_path / "model.json").write_text(json.dumps(PLAN | {"learned": [1, 2, 11]}), encoding="utf-8")
+    return tmp_path / "model.pt"
+
+
+def test_loads_when_the_engine_starts(weights):
+    network, seen = nn.Linear(2, 3), []
+    loader = StrictCheckpointLoader(weights, network, plan=PLAN)
+    assert not torch.equal(network.weight, torch.ones(3, 2))  # not before
+    engine = Engine(lambda engine, batch: seen.append(network.weight.detach().clone()))
+    loader.attach(engine)
+    engine.run([0])
+    assert torch.equal(seen[0], torch.ones(3, 2))
+
+
+def test_no_path_is_nothing_to_load():
+    network = nn.Linear(2, 3)
+    before = network.weight.detach().clone()
+    loader = StrictCheckpointLoader(None, network, plan=PLAN)
+    engine = Engine(lambda engine, batch: None)
+    loader.attach(engine)
+    engine.run([0])
+    assert torch.equal(network.weight, before) and loader.learned is None
+
+
+def test_missing_weights_are_refused_before_any_data_is_read(tmp_path):
+    with pytest.raises(InputError, match=r"model\.pt: there are no weights; train first, or pass --checkpoint"):
+        StrictCheckpointLoader(tmp_path / "model.pt", nn.Linear(2, 3))
+
+
+def test_another_plan_is_refused_before_any_data_is_read(weights):
+    with pytest.raises(InputError, match=r"was trained with spatial_size \[4,32,16\], not \[8,32,16\]; pass --spatial"):
+        StrictCheckpointLoader(weights, nn.Linear(2, 3), plan=PLAN | {"spatial_size": [8, 32, 16]})
+
+
+@pytest.mark.parametrize("plan", [None, {}, {"batch_size": 2}])
+def test_settings_that_the_plan_does_not_hold(weights, plan):
+    StrictCheckpointLoader(weights, nn.Linear(2, 3), plan=plan)
+
+
+def test_learned(weights):
+    assert StrictCheckpointLoader(weights, nn.Linear(2, 3)).learned == [1, 2, 11]
+    (weights.parent / "model.json").unlink()
+    assert StrictCheckpointLoader(weights, nn.Linear(2, 3), plan=PLAN).learned is None
+
+
+def test_weights_of_another_network_are_refused_at_the_start(weights):
+    engine = Engine(lambda engine, batch: None)
+    StrictCheckpointLoader(weights, nn.Linear(5, 3), plan=PLAN).attach(engine)
+    with pytest.raises(InputError, match=r"model\.pt: does not fit this network \(1 of 2 tensors"):
+        engine.run([0])
