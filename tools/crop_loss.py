@@ -45,6 +45,8 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    finally:
+        logging.disable(logging.NOTSET)
     return 0
 
 

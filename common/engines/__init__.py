@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .distributed import distribute, join_ranks, leave_ranks, local_batch_size
-from .launch import Switches, check_bundle, start_run
+from .launch import Switches, check_bundle, one_of, start_run
 from .precision import Precision
 from .prepare_batch import PreparePartialLabelBatch
 from .schedule import make_schedule
@@ -18,5 +18,6 @@ __all__ = [
     "leave_ranks",
     "local_batch_size",
     "make_schedule",
+    "one_of",
     "start_run",
 ]

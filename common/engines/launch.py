@@ -26,7 +26,7 @@ import torch.distributed as dist
 import common
 from common.errors import InputError
 
-__all__ = ["Switches", "check_bundle", "start_run"]
+__all__ = ["Switches", "check_bundle", "one_of", "start_run"]
 
 logger = logging.getLogger(__name__)
 
@@ -158,21 +158,12 @@ def start_run(output_dir: str | os.PathLike, bundle: str) -> str:
 
 def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print one line for the user; the traceback goes to the log file."""
-    text = "".join(traceback.format_exception(kind, error, trace))
-    log_file = _log_file
-    if log_file is None:
-        handle, name = tempfile.mkstemp(prefix="spine_bundle_", suffix=".log")
-        os.close(handle)
-        log_file = Path(name)
-    try:
-        with open(log_file, "a", encoding="utf-8") as file:
-            file.write(text)
-    except OSError:
-        log_file = None
     cause = _first_cause(error)
+    expected = kind is KeyboardInterrupt or isinstance(cause, InputError)
+    log_file = _keep("".join(traceback.format_exception(kind, error, trace)), _log_file, needed=not expected)
     if kind is KeyboardInterrupt:
         line = "interrupted; what was finished is kept"
-    elif isinstance(cause, InputError):
+    elif expected:
         line = f"error: {cause}"
     else:
         message = " ".join(str(cause).split()) or "no message"
@@ -184,6 +175,22 @@ def _report(kind: type[BaseException], error: BaseException, trace: TracebackTyp
     for thread in threading.enumerate():
         if isinstance(thread, DummyProcess) and thread is not threading.current_thread():
             thread.join(_PATIENCE)
+
+
+def _keep(text: str, log_file: Path | None, needed: bool) -> Path | None:
+    """Write a traceback to the run's log; before there is one, to a file of its own where the user is sent to it."""
+    if log_file is None and not needed:
+        return None
+    if log_file is None:
+        handle, name = tempfile.mkstemp(prefix="spine_bundle_", suffix=".log")
+        os.close(handle)
+        log_file = Path(name)
+    try:
+        with open(log_file, "a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError:
+        return None
+    return log_file
 
 
 def _first_cause(error: BaseException) -> BaseException:
@@ -210,6 +217,25 @@ def _unwrapped(chain: Iterable[BaseException]) -> BaseException:
     wrappers = ("Failed to instantiate", "Failed to evaluate", "applying transform", "Caught ")
     links = list(chain)
     return next((link for link in links if not str(link).startswith(wrappers)), links[-1])
+
+
+def one_of(name: str, value: Any, allowed: Sequence[str]) -> str:
+    """Check an id that is one of a few words.
+
+    Args:
+        name: the id.
+        value: what it is set to.
+        allowed: what it may be set to.
+
+    Returns:
+        The word.
+
+    Raises:
+        InputError: it is none of them.
+    """
+    if value not in allowed:
+        raise InputError(f"--{name} {value}", "is not known", f"choose {' or '.join(allowed)}")
+    return str(value)
 
 
 class Switches:

@@ -13,8 +13,9 @@ class Precision:
     """Automatic mixed precision, by one word.
 
     Args:
-        name: ``fp32``; ``bf16``; ``fp16`` (CUDA only); ``auto``: bf16 where there is hardware for it (CUDA since
-            Ampere, CPUs with AMX), fp16 on older CUDA devices, else fp32.
+        name: ``fp32``; ``bf16``; ``fp16`` (CUDA only); ``auto``: on CUDA bf16 where there is hardware for it (since
+            Ampere), else fp16; on a CPU fp32. bf16 halves the time on CPUs with AMX, but there PyTorch 2.13's
+            convolutions do not give the same numbers twice, and on very small maps they gave NaN.
         device: where the network runs.
 
     Attributes:
@@ -44,6 +45,4 @@ class Precision:
     def _best(device: torch.device) -> str:
         if device.type == "cuda":
             return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
-        if device.type == "cpu" and torch.cpu.get_capabilities().get("amx_bf16", False):
-            return "bf16"
         return "fp32"

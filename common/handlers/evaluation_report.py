@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import statistics
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,7 +18,8 @@ from ignite.engine import Engine, Events
 from common.data.atomic import write_csv, write_json
 from common.data.label_scheme import LabelScheme
 from common.data.provenance import provenance
-from common.metrics import dice_per_structure, joint_histogram, named_right
+from common.errors import InputError
+from common.metrics import dice_per_structure, joint_histogram, named_right, surface_distances
 from common.visualize import save_overlay
 
 __all__ = ["EvaluationReport"]
@@ -25,8 +27,10 @@ __all__ = ["EvaluationReport"]
 logger = logging.getLogger(__name__)
 
 CASES, SUMMARY = "dice.csv", "summary.json"
+# How the results name what `surface_distances` measures, all in millimetres.
+_DISTANCES = {"hd95_mm": "hd95", "msd_mm": "msd_one_sided", "assd_mm": "msd_symmetric"}
 _COLUMNS = (
-    "case", "subject", "group", "value", "structure", "dice", "named_right",
+    "case", "subject", "group", "value", "structure", "dice", "named_right", *_DISTANCES,
     "reference_voxels", "predicted_voxels", "reference_ml", "predicted_ml",
 )  # fmt: skip
 
@@ -45,6 +49,8 @@ class EvaluationReport:
         settings: for the provenance.
         group_by: an entry of the datalist's cases by which the summary is divided too, such as ``sequence``.
         overlays: whether to draw each case with its reference, ``NAME_overlay.png``.
+        distances: whether to measure surface distances: 95th percentile of the Hausdorff distance, mean surface
+            distance from prediction to reference (the SAFNet paper's), and the symmetric mean, in mm.
 
     It takes from the engine ``pred`` and ``label``: channels, (1, X, Y, Z), on the scan's own grid; and ``drawn``.
     """
@@ -58,10 +64,11 @@ class EvaluationReport:
         settings: Mapping[str, Any] | None = None,
         group_by: str = "",
         overlays: bool = False,
+        distances: bool = True,
     ) -> None:
         self.folder, self.scheme = Path(output_dir).resolve(), LabelScheme.load(scheme)
         self.bundle_root, self.weights, self.settings = bundle_root, weights, dict(settings or {})
-        self.group_by, self.overlays = group_by, overlays
+        self.group_by, self.overlays, self.distances = group_by, overlays, distances
         self.rows: list[dict[str, Any]] = []
 
     def attach(self, engine: Engine) -> None:
@@ -81,16 +88,22 @@ class EvaluationReport:
         """Score one case.
 
         Args:
-            case: its items: ``id``, ``subject``, ``drawn`` and what ``group_by`` names; the last three may be missing.
+            case: its items: ``drawn``, what ``group_by`` names, and perhaps ``id`` and ``subject``.
             pred: channels, (1, X, Y, Z), a MetaTensor.
             reference: the same of the label map.
+
+        Raises:
+            InputError: the case has no entry ``group_by``.
         """
+        if self.group_by and self.group_by not in case:
+            raise InputError(f"--group_by {self.group_by}", "is not an entry of every case", "add it to the datalist")
         drawn = case["drawn"]
         histogram = joint_histogram(pred, reference, self.scheme.num_channels).cpu()
         dice = dice_per_structure(histogram, drawn, absent="zero")
         named = named_right(histogram, drawn)
         in_reference, predicted = histogram.sum(dim=1), histogram.sum(dim=0)
         affine = np.asarray(pred.affine)
+        measured = self._distances(pred, reference, affine)
         milliliters = abs(np.linalg.det(affine[:3, :3])) / 1000
         name = str(case.get("id", Path(str(pred.meta["filename_or_obj"])).name))
         for structure in self.scheme.structures:
@@ -101,11 +114,12 @@ class EvaluationReport:
                 {
                     "case": name,
                     "subject": case.get("subject", name),
-                    "group": case.get(self.group_by, "") if self.group_by else "",
+                    "group": case[self.group_by] if self.group_by else "",
                     "value": structure.value,
                     "structure": structure.name,
                     "dice": _number(dice[channel - 1]),
                     "named_right": _number(named[channel - 1]),
+                    **{name: _number(values[channel - 1]) for name, values in measured.items()},
                     "reference_voxels": int(in_reference[channel]),
                     "predicted_voxels": int(predicted[channel]),
                     "reference_ml": round(float(in_reference[channel]) * milliliters, 3),
@@ -124,6 +138,13 @@ class EvaluationReport:
                 title=name,
                 reference=values[reference.cpu().as_tensor()[0].long()].numpy(),
             )
+
+    def _distances(self, pred: torch.Tensor, reference: torch.Tensor, affine: np.ndarray) -> dict[str, np.ndarray]:
+        if not self.distances:
+            return {}
+        maps = [volume.cpu().as_tensor()[0].to(torch.uint8).numpy() for volume in (pred, reference)]
+        found = surface_distances(*maps, affine, self.scheme.num_channels)._asdict()
+        return {name: found[key] for name, key in _DISTANCES.items()}
 
     def summary(self) -> dict[str, Any]:
         """Return mean, standard deviation and counts: over the cases' means, per structure, and per group."""
@@ -164,16 +185,16 @@ class EvaluationReport:
         )  # fmt: skip
 
 
-def _number(value: torch.Tensor) -> float | str:
-    return "" if torch.isnan(value) else round(float(value), 6)
+def _number(value: torch.Tensor | float) -> float | str:
+    return "" if math.isnan(float(value)) else round(float(value), 6)
 
 
-def _spread(values: Iterable[float]) -> dict[str, float]:
+def _spread(values: Iterable[float], what: str = "cases") -> dict[str, float]:
     numbers = list(values)
     return {
         "mean": statistics.fmean(numbers) if numbers else float("nan"),
         "sd": statistics.stdev(numbers) if len(numbers) > 1 else 0.0,
-        "cases": len(numbers),
+        what: len(numbers),
     }
 
 
@@ -184,10 +205,16 @@ def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     for row in scored:
         by_case.setdefault(row["case"], []).append(row["dice"])
         by_structure.setdefault(row["structure"], []).append(row["dice"])
+    by_distance = {name: [row[name] for row in scored if name in row] for name in _DISTANCES}
     named = [row["named_right"] for row in rows if row["named_right"] != ""]
     return {
         "dice": _spread(statistics.fmean(values) for values in by_case.values()),
         "named_right": {"share": statistics.fmean(named) if named else float("nan"), "structures": len(named)},
+        "distances": {
+            name: _spread((value for value in values if value != ""), "structures") | {"blank": values.count("")}
+            for name, values in by_distance.items()
+            if values
+        },
         "structures": {name: _spread(values) for name, values in by_structure.items()},
         "cases": {name: statistics.fmean(values) for name, values in by_case.items()},
     }

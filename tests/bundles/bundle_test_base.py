@@ -40,6 +40,7 @@ from tests.bundles.runs import (
     files_of,
     overlap,
     run,
+    run_in_ranks,
     undone,
     words,
     workflow,
@@ -436,6 +437,34 @@ class BundleTests:
         for result in results[1:]:
             assert torch.equal(result.as_tensor(), results[0].as_tensor())
             assert torch.equal(result.affine, results[0].affine)
+
+    # ------------------------------------------------------------------------------------------------ several processes
+
+    @pytest.mark.parametrize(("part", "count"), [("heldout", 3), ("validation", 1)])
+    def test_evaluation_in_two_processes_is_that_of_one(self, part, count, dataset, trained, tmp_path):
+        # an odd number of cases, and fewer than processes: nobody waits for the other, no case comes twice
+        listing = read_json(dataset / "index.json")
+        for number, case in enumerate(listing["cases"]):
+            case["fold"] = int(number < 3)
+        datalist = tmp_path / "folds.json"
+        datalist.write_text(json.dumps(listing), encoding="utf-8")
+        ids = {**self.tiny, "dataset_dir": str(dataset), "datalist": str(datalist), "num_folds": 2, "fold": 1}
+        ids |= {"part": part, "checkpoint": str(trained / "model.pt")}
+        run(self.root, "evaluate", **ids, output_dir=str(tmp_path / "one"))
+        run_in_ranks(self.root, "evaluate", 2, **ids, output_dir=tmp_path / "two")
+        assert len({row["case"] for row in read_csv(tmp_path / "one" / "dice.csv")}) == count
+        assert (tmp_path / "one" / "dice.csv").read_bytes() == (tmp_path / "two" / "dice.csv").read_bytes()
+
+    def test_training_in_two_processes(self, dataset, scratch):
+        ids = {**self.tiny, **self.training, "dataset_dir": dataset, "output_dir": scratch, "max_epochs": 2}
+        run_in_ranks(self.root, "train", 2, **ids)
+        history = read_csv(scratch / "history.csv")
+        assert [row["epoch"] for row in history] == ["1", "2"]
+        assert float(history[1]["loss"]) < float(history[0]["loss"])
+        weights = torch.load(scratch / "model.pt", weights_only=True)
+        assert not [name for name in weights if name.startswith("module.")]
+        run_in_ranks(self.root, "train", 2, **(ids | {"max_epochs": 3, "resume": "true"}))
+        assert [row["epoch"] for row in read_csv(scratch / "history.csv")] == ["1", "2", "3"]
 
     # ---------------------------------------------------------------------------------------------------------- errors
 

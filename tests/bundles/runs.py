@@ -125,6 +125,15 @@ def run(root: Path, config: str, **ids: Any) -> None:
         made.run()
 
 
+def run_in_ranks(root: Path, config: str, ranks: int, **ids: Any) -> None:
+    """Run a configuration and its ``multi_gpu_`` overlay in several processes."""
+    files = [*files_of(root, config), str(root / "configs" / f"multi_gpu_{config}.json")]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
+    command += ["-m", "monai.bundle", "run", "--config_file", str(files), *words({"bundle_root": root} | ids)]
+    done = subprocess.run(command, env=os.environ | _QUIET, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 def copy_of(root: Path, target: Path) -> Path:
     """A released bundle: real files in the place of links, without data and output."""
 

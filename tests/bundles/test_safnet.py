@@ -23,6 +23,13 @@ class TestSAFNet(BundleTests):
             "inference", {"aspp": "1.5"}, ["--aspp 1.5", "true or false"]
         ),
         "unknown schedule": Mistake("train", {"schedule": "linear"}, ["--schedule linear", "plateau or cosine"]),
+        "unknown selection": Mistake(
+            "train", {"selection": "acuracy"}, ["--selection acuracy", "choose dice or accuracy"]
+        ),
+        "unknown group": Mistake("evaluate", {"group_by": "scanner"}, ["--group_by scanner", "add it to the datalist"]),
+        "several processes without torchrun": Mistake(
+            "multi_gpu_train", {}, ["multi_gpu: needs several processes", "torchrun"], logged=False
+        ),
         "unknown loss": Mistake("train", {"loss_form": "hinge"}, ["hinge", "softmax"]),
         "unknown scheme": Mistake("train", {"label_scheme": "other"}, ["other", "mrspineseg17"]),
         "a misspelt setting of an overlay": Mistake(

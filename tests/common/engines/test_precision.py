@@ -22,11 +22,10 @@ def test_named(name, device, dtype, scaled):
     assert (precision.name, precision.dtype, precision.scaled) == (name, dtype, scaled)
 
 
-@pytest.mark.parametrize(("capabilities", "expected"), [({"amx_bf16": True}, "bf16"), ({"amx_bf16": False}, "fp32"),
-                                                        ({"avx512_bf16": True}, "fp32"), ({}, "fp32")])  # fmt: skip
-def test_auto_on_cpu(monkeypatch, capabilities, expected):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    assert Precision("auto", "cpu").name == Precision().name == expected
+def test_auto_on_cpu_is_reproducible(monkeypatch):
+    # CPUs with bf16 arithmetic included: its convolutions do not give the same numbers twice
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    assert Precision("auto", "cpu").name == Precision().name == "fp32"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from monai.data import MetaTensor
 from PIL import Image
 
 from common.data import LabelScheme
+from common.errors import InputError
 from common.handlers import EvaluationReport
 from tests.helpers import affine_of, noise, write_nifti
 
@@ -164,3 +165,40 @@ def test_a_second_run_of_one_handler_starts_anew(tmp_path, bundle):
     for _ in range(2):
         engine.run([one])
     assert len(handler.rows) == len(SCHEME.structures)
+
+
+def cube(path: Path, first_slice: int) -> MetaTensor:
+    """L5 as a cube of 3 x 4 x 3 voxels, its first slice (of 4 mm) given."""
+    channels = torch.zeros(1, *SHAPE, dtype=torch.uint8)
+    channels[0, first_slice : first_slice + 3, 3:7, 2:5] = int(SCHEME.value_to_channel[VERTEBRA])
+    return MetaTensor(channels, affine=torch.tensor(AFFINE), meta={"filename_or_obj": str(path)})
+
+
+def test_distances_are_in_millimetres(tmp_path, bundle):
+    item, _ = case(tmp_path, "a", {}, {})
+    rows, summary = report(bundle, tmp_path, (item, {"pred": cube(tmp_path / "a.nii.gz", 2), "label": cube("", 1)}))
+    found = by_structure(rows)["L5"]
+    assert float(found["hd95_mm"]) == pytest.approx(4)  # one slice
+    # of 34 surface voxels, the 12 of the last slice are 4 mm away and the others lie on the other surface or 1 step off
+    assert 0 < float(found["msd_mm"]) == float(found["assd_mm"]) < 4
+    assert summary["distances"]["hd95_mm"] == {"mean": pytest.approx(4), "sd": 0.0, "structures": 1, "blank": 0}
+
+
+def test_a_missing_structure_has_no_distance_and_is_counted(tmp_path, bundle):
+    one = case(tmp_path, "a", {"v3": (30, 40), "v11": (50, 60)}, {"v2": (0, 10), "v11": (50, 60)})
+    rows, summary = report(bundle, tmp_path, one)
+    found = by_structure(rows)
+    assert [found[name]["hd95_mm"] for name in ("L5", "L4")] == ["", ""] and float(found["L5/S"]["hd95_mm"]) == 0
+    assert found["L3"]["hd95_mm"] == ""  # in neither: not even counted
+    assert summary["distances"]["assd_mm"] == {"mean": 0.0, "sd": 0.0, "structures": 1, "blank": 2}
+
+
+def test_distances_can_be_left_out(tmp_path, bundle):
+    rows, summary = report(bundle, tmp_path, case(tmp_path, "a", {"v2": (0, 10)}, {"v2": (0, 10)}), distances=False)
+    assert by_structure(rows)["L5"]["hd95_mm"] == "" and summary["distances"] == {}
+
+
+def test_an_unknown_group_is_refused(tmp_path, bundle):
+    one = case(tmp_path, "a", {"v2": (0, 10)}, {"v2": (0, 10)})
+    with pytest.raises(InputError, match=r"^--group_by scanner: is not an entry of every case; add it to the datalist"):
+        report(bundle, tmp_path, one, group_by="scanner")
