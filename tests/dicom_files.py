@@ -35,15 +35,23 @@ def dataset(elements: Mapping[int, tuple[str, Any]]) -> bytes:
     return b"".join(element(tag, *elements[tag]) for tag in sorted(elements) if elements[tag][1] is not None)
 
 
-def write_dicom(path: Path, elements: Mapping[int, tuple[str, Any]], sop_class: str = MR) -> Path:
+def write_dicom(
+    path: Path,
+    elements: Mapping[int, tuple[str, Any]],
+    sop_class: str = MR,
+    syntax: str = "1.2.840.10008.1.2.1",
+    tail: bytes = b"",
+) -> Path:
     """Write a file from its elements ``{tag: (VR, value)}``; those whose value is None are left out."""
     uid = elements.get(0x00080018, ("UI", SERIES + ".0"))[1]
     meta = {0x00020001: ("OB", b"\0\1"), 0x00020002: ("UI", sop_class), 0x00020003: ("UI", uid)}
-    meta |= {0x00020010: ("UI", "1.2.840.10008.1.2.1"), 0x00020012: ("UI", SERIES)}
+    meta |= {0x00020010: ("UI", syntax), 0x00020012: ("UI", SERIES)}
     head = dataset(meta)
     path.parent.mkdir(parents=True, exist_ok=True)
     content = dataset({0x00080016: ("UI", sop_class), 0x00080018: ("UI", uid)} | dict(elements))
-    path.write_bytes(b"\0" * 128 + b"DICM" + element(0x00020000, "UL", struct.pack("<I", len(head))) + head + content)
+    path.write_bytes(
+        b"\0" * 128 + b"DICM" + element(0x00020000, "UL", struct.pack("<I", len(head))) + head + content + tail
+    )
     return path
 
 

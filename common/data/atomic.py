@@ -17,8 +17,10 @@ import numpy as np
 
 from common.errors import InputError
 
-__all__ = ["atomic_path", "write_csv", "write_json", "write_text"]
+__all__ = ["TEMPORARY", "atomic_path", "write_csv", "write_json", "write_text"]
 
+# What temporary files are called; one stays behind where a process was killed while it wrote.
+TEMPORARY = ".tmp-*"
 _counter = itertools.count()
 
 

@@ -285,6 +285,8 @@ def _described(path: str, size: int, modified: int) -> _File:
     header = read_header(path)
     encoding = "utf-8" if "192" in header.text(0x00080005) else "latin-1"
     problem = f"cannot be read as DICOM ({header.problem})" if header.problem else None
+    if problem is None and not header.pixels and header.short(0x00280010):
+        problem = "cannot be read as DICOM (it is an image without pixels)"
     # Where the header breaks off early, it is not known whether it is an image: it counts as one.
     image = (header.pixels or problem is not None) and header.text(0x00080060) not in _NO_SCANS
     planes: tuple[_Plane, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import zlib
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def _check(path: Path, head: bytes) -> None:
     while "ElementDataFile" not in fields:
         end = head.find(b"\n", offset)
         key, equals, value = head[offset:end].partition(b"=")
-        if end < 0 or not equals:
+        if end < 0 or not equals or not re.fullmatch(rb"\s*[\w|. -]+", key):
             raise ValueError("its header is malformed or cut off")
         fields[key.decode("latin-1").strip()] = value.decode("latin-1").strip()
         offset = end + 1
@@ -77,12 +78,17 @@ def _check(path: Path, head: bytes) -> None:
         raise ValueError(f"its ElementType {kind or 'is missing'} is not known".replace("is missing is", "is"))
     channels = int(fields.get("ElementNumberOfChannels", 1))
     wanted = int(np.prod([*size, channels], dtype=object)) * _BYTES[kind]
-    if fields["ElementDataFile"] != "LOCAL" or fields.get("BinaryData", "True").lower() != "true":
-        return
+    data = fields["ElementDataFile"]
+    if data == "LIST" or "%" in data or fields.get("BinaryData", "True").lower() != "true":
+        return  # a file for each slice, or numbers as text: ITK's business
+    if data != "LOCAL":
+        path, offset = path.parent / data, max(int(fields.get("HeaderSize", 0)), 0)
+        if not path.is_file():
+            raise ValueError(f"its data file {data} does not exist")
     if fields.get("CompressedData", "False").lower() == "true":
         _inflate(path, offset, wanted)
     elif path.stat().st_size - offset < wanted:
-        raise ValueError(f"it holds {path.stat().st_size - offset} of {wanted} bytes of voxels")
+        raise ValueError(f"{path.name} holds {path.stat().st_size - offset} of {wanted} bytes of voxels")
 
 
 def _numbers(fields: dict[str, str], *names: str, count: int) -> list[float]:
@@ -105,4 +111,4 @@ def _inflate(path: Path, offset: int, wanted: int) -> None:
                 there += len(inflater.decompress(block, 1 << 24))
                 block = inflater.unconsumed_tail
     if there != wanted or not inflater.eof:
-        raise ValueError(f"it holds {there} of {wanted} bytes of voxels")
+        raise ValueError(f"{path.name} holds {there} of {wanted} bytes of voxels")

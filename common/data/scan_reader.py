@@ -21,7 +21,16 @@ from common.data.dicom_series import SeriesInfo, find_stack, list_series, split_
 from common.data.meta_image import check_meta_image
 from common.errors import InputError
 
-__all__ = ["ScanReader", "SeriesInfo", "list_series", "read_geometry", "read_scan", "scan_format"]
+__all__ = [
+    "ScanReader",
+    "SeriesInfo",
+    "known_format",
+    "list_series",
+    "open_nifti",
+    "read_geometry",
+    "read_scan",
+    "scan_format",
+]
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 META_SUFFIXES = (".mha", ".mhd")
@@ -113,7 +122,7 @@ def read_scan(path: str | os.PathLike) -> tuple[np.ndarray, dict]:
         InputError: it does not exist, is of an unknown format, cannot be read, is damaged, or (but for NIfTI) is not
             one 3D volume of grey levels.
     """
-    kind = _known_format(path)
+    kind = known_format(path)
     if kind == "nifti":
         array, meta = _read_nifti(path)
     elif kind == "dicom":
@@ -139,7 +148,7 @@ def read_geometry(path: str | os.PathLike) -> tuple[tuple[int, ...], np.ndarray]
     Raises:
         InputError: see :func:`read_scan`.
     """
-    kind = _known_format(path)
+    kind = known_format(path)
     if kind == "nifti":
         image = open_nifti(path)
         return image.shape, image.affine
@@ -167,7 +176,12 @@ def open_nifti(path: str | os.PathLike) -> nib.Nifti1Image:
         raise _nifti_error(path, error) from error
 
 
-def _known_format(path: str | os.PathLike) -> str:
+def known_format(path: str | os.PathLike) -> str:
+    """Return :func:`scan_format`'s word for a scan that is there and may be read.
+
+    Raises:
+        InputError: it does not exist, cannot be read, or is of an unknown format.
+    """
     place, uid = split_path(path)
     if uid is None and not place.exists():
         raise InputError(path, "does not exist", "pass --input with a scan or a folder of scans")

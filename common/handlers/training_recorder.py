@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from ignite.engine import Engine, Events
 
-from common.data.atomic import atomic_path, write_csv, write_json
+from common.data.atomic import TEMPORARY, atomic_path, write_csv, write_json
 from common.data.plan import check_plan, plan_file
 from common.errors import InputError
 
@@ -110,6 +110,10 @@ class TrainingRecorder:
             return
         if self._scaler and getattr(engine, "scaler", None) is not None:
             engine.scaler.load_state_dict(self._scaler)
+        if dist.is_available() and dist.is_initialized() and dist.get_rank() > 0:
+            return
+        for leftover in self.folder.glob(TEMPORARY):  # of a run that was killed while it wrote
+            leftover.unlink(missing_ok=True)
         if self.data is not None:
             split: dict[str, Any] = {}
             for name, items in self.data.items():
@@ -182,8 +186,9 @@ class TrainingRecorder:
 
     @staticmethod
     def _save(content: Any, path: Path) -> None:
-        with atomic_path(path) as temporary:
-            torch.save(content, temporary)
+        # Through a file object: given a path, torch stores the (temporary) name too, and equal weights would differ.
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            torch.save(content, file)
 
     def _completed(self, engine: Engine) -> None:
         if self.history:

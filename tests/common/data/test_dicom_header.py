@@ -73,9 +73,7 @@ class TestReadHeader:
         assert read_header(tmp_path / "a").problem == "its compressed pixels are cut off"
 
     def test_big_endian(self, tmp_path):
-        recoded(
-            tmp_path / "a", "1.2.840.10008.1.2.2", struct.pack(">HH2sHH", 0x28, 0x10, b"US", 2, 7)
-        )
+        recoded(tmp_path / "a", "1.2.840.10008.1.2.2", struct.pack(">HH2sHH", 0x28, 0x10, b"US", 2, 7))
         assert read_header(tmp_path / "a").short(0x00280010) == 7
 
     def test_no_image(self, tmp_path):

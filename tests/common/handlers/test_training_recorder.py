@@ -213,3 +213,9 @@ class TestResume:
         Training(tmp_path, plan={"size": 1}).run(stop_after=1)
         with pytest.raises(InputError, match="was trained with size 1, not 2; pass --size '1'"):
             Training(tmp_path, plan={"size": 2}, resume=True)
+
+
+def test_what_a_killed_run_left_half_written_is_gone(tmp_path):
+    (tmp_path / ".tmp-123-4-training_state.pt").write_bytes(b"half")
+    Training(tmp_path).run()
+    assert {path.name for path in tmp_path.iterdir()} == FILES
