@@ -14,6 +14,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from common.data.dicom_header import Dataset, is_dicom, read_header
+from common.data.itk_names import itk_name
 from common.errors import InputError
 
 __all__ = [
@@ -30,7 +31,7 @@ __all__ = [
 SERIES_MARK = "#"  # FOLDER#SERIESUID
 _SUFFIXES = (".dcm", ".dicom", ".ima")
 # Objects that hold pixels, but no scan: they are passed over like reports.
-_NO_SCANS = {"SEG", "RTDOSE", "SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "REG", "DOC", "OT"}
+_NO_SCANS = {"SEG", "RTDOSE", "SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "REG", "DOC"}
 _SPACING_TOLERANCE = 0.01  # of the distance between slices
 _RE_EXPORT = "export the whole series again"
 
@@ -99,6 +100,11 @@ class Stack:
     shape: tuple[int, int, int]
     affine: np.ndarray
     planes: tuple[_Plane, ...]
+
+    @property
+    def files(self) -> list[str]:
+        """The files that the slices come from, by name."""
+        return sorted({plane.file for plane in self.planes})
 
     def read(self) -> np.ndarray:
         """Read the voxels, rescaled.
@@ -289,6 +295,8 @@ def _described(path: str, size: int, modified: int) -> _File:
         problem = "cannot be read as DICOM (it is an image without pixels)"
     # Where the header breaks off early, it is not known whether it is an image: it counts as one.
     image = (header.pixels or problem is not None) and header.text(0x00080060) not in _NO_SCANS
+    if header.text(0x00080060) == "OT" and not header.text(0x00200032) and 0x52009230 not in header:
+        image = False  # a picture of a screen or of a page
     planes: tuple[_Plane, ...] = ()
     frames = 1
     if image and problem is None:
@@ -447,9 +455,10 @@ def _step(source: str, planes: list[_Plane], heights: np.ndarray) -> float:
 
 def _pixels(file: str, size: tuple[int, ...]) -> np.ndarray:
     """Decode a file: (frames, rows, columns)."""
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # what is wrong is said in one line, below
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(file)
+    reader.SetFileName(itk_name(file))
     try:
         array = sitk.GetArrayFromImage(reader.Execute())
     except (RuntimeError, ValueError, MemoryError) as error:

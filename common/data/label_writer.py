@@ -11,6 +11,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from common.data.atomic import atomic_path
 from common.data.dicom_series import is_multi_frame, series_label, split_path
+from common.data.itk_names import itk_name
 from common.data.scan_reader import LPS_TO_RAS, SCAN_SUFFIXES, open_nifti, read_geometry, scan_format
 from common.errors import InputError
 
@@ -95,6 +96,7 @@ def write_label_map(labels: np.ndarray, source: str | os.PathLike, target: str |
         with atomic_path(target) as temporary:
             nib.save(image, temporary)
         return
+    itk_name(target)
     image = sitk.GetImageFromArray(np.ascontiguousarray(voxels.T))
     matrix = LPS_TO_RAS @ affine
     spacing = np.sqrt((matrix[:3, :3] ** 2).sum(axis=0))

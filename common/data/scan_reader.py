@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 
 from common.data.dicom_header import is_dicom
 from common.data.dicom_series import SeriesInfo, find_stack, list_series, split_path
+from common.data.itk_names import itk_name
 from common.data.meta_image import check_meta_image
 from common.errors import InputError
 
@@ -30,6 +32,7 @@ __all__ = [
     "read_geometry",
     "read_scan",
     "scan_format",
+    "source_files",
 ]
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
@@ -158,6 +161,15 @@ def read_geometry(path: str | os.PathLike) -> tuple[tuple[int, ...], np.ndarray]
     return _information(path, _open(path, kind))
 
 
+def source_files(path: str | os.PathLike) -> list[Path]:
+    """Return the files that a scan consists of, by name: those of a DICOM series, else the one that was named.
+
+    Raises:
+        InputError: see :func:`read_geometry`.
+    """
+    return [Path(file) for file in find_stack(path).files] if known_format(path) == "dicom" else [Path(path)]
+
+
 def open_nifti(path: str | os.PathLike) -> nib.Nifti1Image:
     """Read the header of a NIfTI file, and make sure that the file can be as long as it says.
 
@@ -165,7 +177,8 @@ def open_nifti(path: str | os.PathLike) -> nib.Nifti1Image:
         InputError: it cannot be read.
     """
     try:
-        image = nib.load(path)
+        with _without_remarks():
+            image = nib.load(path)
         dtype = image.get_data_dtype()
         wanted = int(np.prod(image.shape, dtype=object)) * dtype.itemsize
         there = os.path.getsize(path) * (_MAX_DEFLATION if str(path).lower().endswith("gz") else 1)
@@ -194,6 +207,21 @@ def known_format(path: str | os.PathLike) -> str:
     if kind is None:
         raise InputError(path, f"is not a scan ({FORMATS})", "convert it first")
     return kind
+
+
+def _drop(record: object) -> bool:
+    return False
+
+
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Keep nibabel from printing what it mends in a header: an error is one line, and the rest is no error."""
+    logger = nib.imageglobals.logger
+    logger.addFilter(_drop)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_drop)
 
 
 def _access(error: OSError) -> str:
@@ -237,7 +265,8 @@ def _read_nifti(path: str | os.PathLike) -> tuple[np.ndarray, dict]:
     open_nifti(path)
     try:
         reader = NibabelReader()
-        return reader.get_data(reader.read(path))
+        with _without_remarks():
+            return reader.get_data(reader.read(path))
     except Exception as error:
         raise _nifti_error(path, error) from error
 
@@ -245,12 +274,13 @@ def _read_nifti(path: str | os.PathLike) -> tuple[np.ndarray, dict]:
 def _open(path: str | os.PathLike, kind: str) -> sitk.ImageFileReader:
     if kind == "meta":
         check_meta_image(path)
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # what is wrong is said in one line, below
     reader = sitk.ImageFileReader()
     reader.SetImageIO({"meta": "MetaImageIO", "nrrd": "NrrdImageIO"}[kind])
     try:
-        reader.SetFileName(str(path))
+        reader.SetFileName(itk_name(path))
         reader.ReadImageInformation()
-    except (RuntimeError, ValueError, MemoryError) as error:
+    except (RuntimeError, MemoryError) as error:
         raise _damaged(path, kind, _reason(error)) from error
     size = reader.GetSize()
     # A separate data file is not looked at here: the reader finds for itself that it is short.

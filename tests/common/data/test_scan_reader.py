@@ -13,7 +13,7 @@ from monai.data import DataLoader, Dataset, NibabelReader
 from monai.transforms import Compose, EnsureChannelFirstd, Invertd, LoadImage, LoadImaged, NormalizeIntensityd
 
 from common.data.scan_checks import check_scan
-from common.data.scan_reader import ScanReader, list_series, read_geometry, read_scan, scan_format
+from common.data.scan_reader import ScanReader, list_series, read_geometry, read_scan, scan_format, source_files
 from common.errors import InputError
 from common.transforms import CropAnteriorPosteriord, FitToGridd
 from tests.dicom_files import SERIES, write_slices
@@ -78,6 +78,26 @@ class TestReadScan:
         path = write_itk(tmp_path / name, picture().astype(dtype), OBLIQUE, compress=True)
         array, _ = read_scan(path)
         assert array.dtype == dtype and np.array_equal(array, picture().astype(dtype))
+
+    def test_files(self, tmp_path):
+        folder = write_scan(tmp_path, "dicom")
+        assert [path.name for path in source_files(folder)] == [f"IM000{k}.dcm" for k in range(8)]
+        assert source_files(folder / "IM0003.dcm") == source_files(folder)
+        for kind in ("nii", "mha", "enhanced"):
+            path = write_scan(tmp_path / kind, kind)
+            assert source_files(str(path)) == [path]
+
+    def test_remarks_of_the_libraries_are_not_printed(self, tmp_path, capfd, caplog):
+        image = nib.Nifti1Image(picture(), OBLIQUE)
+        image.header["pixdim"][1:4] *= -1
+        image.header["vox_offset"] = 353
+        (tmp_path / "a.nii").write_bytes(image.to_bytes()[:352] + b"\0" + picture().tobytes("F"))
+        nib.load(tmp_path / "a.nii")
+        assert caplog.messages  # nibabel has something to say
+        caplog.clear()
+        capfd.readouterr()
+        read_scan(tmp_path / "a.nii")
+        assert capfd.readouterr() == ("", "") and not caplog.messages
 
     @pytest.mark.skipif(not (DATA / "foreign").is_dir(), reason="needs shared/data/foreign beside the repository")
     def test_real_nifti(self):
