@@ -6,6 +6,7 @@ from .cases import CaseList, SpineCases, find_cases
 from .label_scheme import LabelScheme, Structure
 from .plan import learned_values
 from .samplers import EvaluationSampler
+from .scan_reader import ScanReader
 from .scans import ScanList
 from .splits import split_cases
 
@@ -14,6 +15,7 @@ __all__ = [
     "EvaluationSampler",
     "LabelScheme",
     "ScanList",
+    "ScanReader",
     "SpineCases",
     "Structure",
     "find_cases",

@@ -45,12 +45,12 @@ def case_id(path: Path) -> str:
     return path.stem
 
 
-def scan_files(folder: Path) -> list[Path]:
-    """List the NIfTI files right in a folder, by name, hidden ones left out."""
+def scan_files(folder: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> list[Path]:
+    """List the files right in a folder that end in one of the suffixes, by name, hidden ones left out."""
     return sorted(
         path
         for path in folder.iterdir()
-        if path.name.lower().endswith(IMAGE_SUFFIXES) and not path.name.startswith(".") and path.is_file()
+        if path.name.lower().endswith(suffixes) and not path.name.startswith(".") and path.is_file()
     )
 
 

@@ -14,12 +14,14 @@ from typing import Any
 
 import torch
 
+from common.data.scan_reader import source_files
+
 __all__ = ["bundle_version", "provenance", "sha256_of"]
 
-_LIBRARIES = ("torch", "monai", "numpy", "nibabel")
+_LIBRARIES = ("torch", "monai", "numpy", "nibabel", "SimpleITK")
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=256)
 def _sha256(path: Path, size: int, modified: int) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -46,7 +48,7 @@ def provenance(
     Args:
         bundle_root: the bundle's folder.
         weights: the weights that were used.
-        source: the file that was segmented; None for a whole data set.
+        source: the scan that was segmented, a path form of :class:`common.data.ScanReader`; None for a data set.
         settings: what was set, by id.
 
     Returns:
@@ -59,7 +61,12 @@ def provenance(
         "weights": {"file": str(Path(weights).resolve()), "sha256": sha256_of(weights)},
     }
     if source is not None:
-        result["input"] = {"file": str(Path(source).resolve()), "sha256": sha256_of(source)}
+        files = source_files(source)
+        result["input"] = {"file": str(Path(source).resolve())}
+        if len(files) == 1:
+            result["input"]["sha256"] = sha256_of(files[0])
+        else:  # a DICOM series
+            result["input"]["sha256_of_files"] = {path.name: sha256_of(path) for path in files}
     return result | {
         "settings": dict(settings),
         "libraries": {"python": platform.python_version()} | {library: version(library) for library in _LIBRARIES},

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -18,6 +17,7 @@ from ignite.engine import Engine, Events
 from common.data.atomic import write_csv, write_json
 from common.data.label_scheme import LabelScheme
 from common.data.provenance import provenance
+from common.data.scan_reader import read_scan
 from common.errors import InputError
 from common.metrics import dice_per_structure, joint_histogram, named_right, surface_distances
 from common.visualize import save_overlay
@@ -128,7 +128,7 @@ class EvaluationReport:
             )
         if self.overlays:
             values = torch.from_numpy(self.scheme.channel_to_value)
-            picture = np.asanyarray(nib.load(str(pred.meta["filename_or_obj"])).dataobj)
+            picture, _ = read_scan(str(pred.meta["filename_or_obj"]))
             save_overlay(
                 self.folder / f"{name}_overlay.png",
                 picture,

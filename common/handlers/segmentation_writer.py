@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from ignite.engine import Engine, Events
 
-from common.data.atomic import atomic_path, write_csv, write_json
-from common.data.cases import case_id
+from common.data.atomic import write_csv, write_json
 from common.data.label_scheme import LabelScheme
+from common.data.label_writer import LABEL_SUFFIXES, default_suffix, write_label_map
 from common.data.provenance import provenance
+from common.data.scan_reader import read_scan
 from common.errors import InputError
 from common.metrics import structure_volumes
 from common.visualize import save_overlay, write_itksnap_labels, write_slicer_color_table
@@ -32,7 +32,7 @@ _COLUMNS = ("case", "file", "value", "structure", "description", "voxels", "volu
 class SegmentationWriter:
     """Write label maps, pictures, volumes and provenance into one folder.
 
-    For a scan ``NAME.nii.gz``: ``NAME_seg.nii.gz`` (uint8, on the scan's own grid, with its header's geometry),
+    For a scan ``NAME.nii.gz``: ``NAME_seg.nii.gz`` (uint8, on the scan's own grid, with its geometry),
     ``NAME_overlay.png`` and ``NAME_seg.json`` (provenance). For all of them: ``volumes.csv`` with a row for each
     structure, ``labels.ctbl`` (3D Slicer) and ``labels_itksnap.txt`` (ITK-SNAP). Each file is written whole or not at
     all; rows of other cases in an existing ``volumes.csv`` stay.
@@ -44,9 +44,13 @@ class SegmentationWriter:
         weights: the file of the weights, for the provenance.
         settings: what was set, for the provenance.
         overlay: whether to draw the picture.
+        output_format: ``nii.gz``, ``nii``, ``mha`` or ``nrrd``; None: NIfTI for NIfTI and DICOM, else the scan's own.
 
     It takes from the engine ``pred``: (1, X, Y, Z) label values on the scan's own grid, with the scan's path in
-    ``meta["filename_or_obj"]``.
+    ``meta["filename_or_obj"]``; and from the batch ``id``, the stem of the files.
+
+    Raises:
+        InputError: ``output_format`` is none of these.
     """
 
     def __init__(
@@ -57,11 +61,16 @@ class SegmentationWriter:
         weights: str | Path,
         settings: Mapping[str, Any] | None = None,
         overlay: bool = True,
+        output_format: str | None = None,
     ) -> None:
         self.folder = Path(output_dir).resolve()
         self.scheme = LabelScheme.load(scheme)
         self.bundle_root, self.weights, self.settings = bundle_root, weights, dict(settings or {})
         self.overlay = overlay
+        self.suffix = "." + str(output_format).lstrip(".") if output_format else None
+        if self.suffix not in (None, *LABEL_SUFFIXES):
+            words = ", ".join(suffix[1:] for suffix in LABEL_SUFFIXES)
+            raise InputError(f"--output_format {output_format}", "is not known", f"choose one of {words}")
         self.rows: dict[str, list[dict[str, Any]]] = {}
         self._flushed = 0.0
 
@@ -83,16 +92,17 @@ class SegmentationWriter:
                     self.rows.setdefault(str(row.get("case")), []).append(row)
 
     def _scan(self, engine: Engine) -> None:
-        for output in engine.state.output:
-            self.write(output["pred"], number=engine.state.iteration)
+        for case, output in zip(engine.state.batch, engine.state.output, strict=True):
+            self.write(output["pred"], case["id"], number=engine.state.iteration)
         if time.monotonic() - self._flushed > 5:
             self._flush()
 
-    def write(self, pred: Any, number: int = 1) -> Path:
+    def write(self, pred: Any, name: str, number: int = 1) -> Path:
         """Write all files of one scan.
 
         Args:
             pred: (1, X, Y, Z) label values, a MetaTensor.
+            name: stem of the files.
             number: how manieth scan this is, for the log.
 
         Returns:
@@ -101,16 +111,15 @@ class SegmentationWriter:
         Raises:
             InputError: the prediction's grid is not the scan's, or a file cannot be written.
         """
-        source = Path(str(pred.meta["filename_or_obj"]))
-        scan = nib.load(source)
+        source = str(pred.meta["filename_or_obj"])
+        picture, meta = read_scan(source)
+        affine = np.asarray(meta["affine"])
         labels = np.asarray(pred.cpu())[0].astype(np.uint8)
-        if labels.shape != scan.shape or not np.allclose(np.asarray(pred.affine), scan.affine, atol=1e-3):
+        if labels.shape != picture.shape or not np.allclose(np.asarray(pred.affine), affine, atol=1e-3):
             raise InputError(source, "the segmentation does not lie on its grid", "report this as a bug")
-        name = case_id(source)
-        target = self.folder / f"{name}_seg.nii.gz"
-        with atomic_path(target) as temporary:
-            nib.save(self._image(labels, scan), temporary)
-        rows = structure_volumes(labels, scan.affine, self.scheme)
+        target = self.folder / f"{name}_seg{self.suffix or default_suffix(source)}"
+        write_label_map(labels, source, target)
+        rows = structure_volumes(labels, affine, self.scheme)
         self.rows[name] = [
             {
                 "case": name,
@@ -125,23 +134,10 @@ class SegmentationWriter:
             if row["voxels"] > 0
         ]
         if self.overlay:
-            picture = np.asanyarray(scan.dataobj)
-            save_overlay(self.folder / f"{name}_overlay.png", picture, labels, scan.affine, self.scheme, title=name)
+            save_overlay(self.folder / f"{name}_overlay.png", picture, labels, affine, self.scheme, title=name)
         write_json(self.folder / f"{name}_seg.json", provenance(self.bundle_root, self.weights, source, self.settings))
         logger.info("%d/%s %s: %d structures -> %s", number, self.count, name, len(self.rows[name]), target)
         return target
-
-    @staticmethod
-    def _image(labels: np.ndarray, scan: nib.Nifti1Image) -> nib.Nifti1Image:
-        """Put the labels into an image with the scan's own geometry: both matrices, with their codes."""
-        header = scan.header.copy()
-        header.set_data_dtype(np.uint8)
-        header.set_slope_inter(1, 0)
-        header["cal_min"] = header["cal_max"] = 0
-        image = scan.__class__(labels, scan.affine, header)
-        image.set_qform(scan.get_qform(), int(scan.header["qform_code"]), strip_shears=True)
-        image.set_sform(scan.get_sform(), int(scan.header["sform_code"]))
-        return image
 
     def _flush(self) -> None:
         write_csv(self.folder / VOLUMES, [row for rows in self.rows.values() for row in rows], _COLUMNS)

@@ -5,11 +5,13 @@ import logging
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 
 from common.data import ScanList
-from common.data.scans import check_scan
+from common.data.scan_reader import FORMATS
 from common.errors import InputError
-from tests.helpers import noise, write_nifti
+from tests.dicom_files import write_slices
+from tests.helpers import noise
 
 GOOD = (noise((4, 5, 6)) * 1000).astype(np.int16)
 
@@ -51,84 +53,6 @@ BAD = {
     "blank": (np.zeros((4, 5, 6), np.int16), "has the same value in every voxel; pass a scan with a picture in it"),
     "constant": (np.full((4, 5, 6), 7.5), "has the same value in every voxel; pass a scan with a picture in it"),
 }
-
-
-class TestCheckScan:
-    @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz", "scan with space.NII.GZ", "1.2.nii"])
-    @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.float64])
-    def test_good_scans_pass(self, tmp_path, name, dtype):
-        assert check_scan(write(tmp_path / name, GOOD.astype(dtype))) is None
-        check_scan(str(tmp_path / name))
-
-    @pytest.mark.parametrize("code", ["LAS", "PIR"])
-    def test_any_orientation_passes(self, tmp_path, code):
-        check_scan(write_nifti(tmp_path / "scan.nii", GOOD, np.diag([4.0, 1, 1, 1]), code))
-
-    @pytest.mark.parametrize("kind", BAD)
-    @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
-    def test_bad_voxels(self, tmp_path, kind, name):
-        array, problem = BAD[kind]
-        path = write(tmp_path / name, array)
-        assert message(check_scan, path) == f"{path}: {problem}"
-
-    def test_missing(self, tmp_path):
-        advice = "pass --input with a NIfTI file or a folder of them"
-        assert message(check_scan, tmp_path / "no.nii") == f"{tmp_path}/no.nii: does not exist; {advice}"
-        assert message(check_scan, tmp_path) == f"{tmp_path}: does not exist; {advice}"
-
-    @pytest.mark.parametrize("name", ["scan.dcm", "scan.mgz", "scan.gz", "scan"])
-    def test_another_suffix(self, tmp_path, name):
-        (tmp_path / name).write_bytes(b"\0" * 500)
-        assert message(check_scan, tmp_path / name) == (
-            f"{tmp_path / name}: is not a NIfTI file (.nii.gz, .nii); convert it first"
-        )
-
-    @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
-    @pytest.mark.parametrize(
-        "content", [b"", b"not a scan", b"\0" * 1000, b"\x1f\x8b\x08\0 broken gzip", huge()], ids=range(5)
-    )
-    def test_not_nifti(self, tmp_path, name, content):
-        path = tmp_path / name
-        path.write_bytes(content)
-        found = message(check_scan, path)
-        assert found.startswith(f"{path}: cannot be read as NIfTI (")
-        assert found.endswith("); check or re-export the file")
-
-    @pytest.mark.parametrize("matrix", [np.zeros((3, 3)), np.diag([1, 1, 0]), np.full((3, 3), np.nan), np.ones((3, 3))])
-    def test_no_valid_affine(self, tmp_path, matrix):
-        image = nib.Nifti1Image(GOOD, np.eye(4))
-        image.header["sform_code"], image.header["qform_code"] = 1, 0
-        for name, row in zip(("srow_x", "srow_y", "srow_z"), matrix, strict=True):
-            image.header[name] = [*row, 5]
-        (tmp_path / "scan.nii").write_bytes(nib.Nifti1Image(GOOD, None, image.header).to_bytes())
-        assert message(check_scan, tmp_path / "scan.nii") == (
-            f"{tmp_path}/scan.nii: has no valid position in space (its affine cannot be inverted); re-export the scan"
-        )
-
-    def test_small_voxels_are_no_invalid_affine(self, tmp_path):
-        check_scan(write_nifti(tmp_path / "scan.nii", GOOD, np.diag([4e-3, 1e-3, 1e-3, 1])))
-
-    @pytest.mark.parametrize(
-        ("dtype", "shown"),
-        [
-            (np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]), "[('R', 'u1'), ('G', 'u1'), ('B', 'u1')]"),
-            (np.dtype(np.complex64), "complex64"),
-        ],
-    )
-    def test_colours_and_complex_numbers(self, tmp_path, dtype, shown):
-        path = write(tmp_path / "scan.nii", np.zeros((4, 5, 6), dtype))
-        assert message(check_scan, path) == (
-            f"{path}: holds no plain numbers (its type is {shown}); pass a grey-level scan"
-        )
-
-    @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
-    @pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
-    def test_truncated(self, tmp_path, name, share):
-        path = write(tmp_path / name, (noise((20, 20, 20)) * 1000).astype(np.int16))
-        path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-        found = message(check_scan, path)
-        assert found.startswith(f"{path}: cannot be read as NIfTI (")
-        assert found.endswith("); check or re-export the file")
 
 
 class TestScanList:
@@ -191,20 +115,32 @@ class TestScanList:
         for name in ("a.nii", "b.nii"):
             write(tmp_path / name, array)
         assert message(ScanList, tmp_path) == (
-            f"{tmp_path}: none of its 2 scans can be used (first: {tmp_path}/a.nii: {problem}); pass NIfTI volumes"
+            f"{tmp_path}: none of its 2 scans can be used (first: {tmp_path}/a.nii: {problem}); pass {FORMATS}"
         )
 
     @pytest.mark.parametrize("source", [None, "", "None"])
     def test_nothing_given(self, source):
-        assert message(ScanList, source) == (
-            "input: no scan is given; pass --input with a NIfTI file or a folder of them"
-        )
+        assert message(ScanList, source) == ("input: no scan is given; pass --input with a scan or a folder of scans")
 
     def test_nothing_there(self, tmp_path):
         assert message(ScanList, tmp_path / "no") == (
-            f"{tmp_path}/no: does not exist; pass --input with a NIfTI file or a folder of them"
+            f"{tmp_path}/no: does not exist; pass --input with a scan or a folder of scans"
         )
         (tmp_path / "images").mkdir()
         assert message(ScanList, tmp_path) == (
-            f"{tmp_path}: holds no NIfTI file (.nii.gz, .nii); put the scans there or pass another --input"
+            f"{tmp_path}: holds no scan ({FORMATS}); put the scans there or pass another --input"
         )
+
+
+def test_scans_of_all_formats(tmp_path):
+    """Files right in the folder, and DICOM series at any depth, named by the folders that they lie in."""
+    write(tmp_path / "a.nii.gz")
+    image = sitk.GetImageFromArray(GOOD)
+    sitk.WriteImage(image, str(tmp_path / "b.mha"))
+    sitk.WriteImage(image, str(tmp_path / "c.nrrd"))
+    for patient in ("p1", "p2"):
+        write_slices(tmp_path / patient / "t2", GOOD, np.diag([1.0, 1.0, 4.0, 1.0]))
+    scans = ScanList(tmp_path)
+    assert scans.failures == []
+    assert [item["id"] for item in scans.items] == ["a", "b", "c", "p1_t2", "p2_t2"]
+    assert ScanList(tmp_path / "p1" / "t2").items == [{"image": str(tmp_path / "p1" / "t2"), "id": "t2"}]

@@ -8,11 +8,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 import torch
 from ignite.engine import Engine
 from monai.data import MetaTensor
 from PIL import Image
 
+from common.data.label_writer import scan_name
 from common.errors import InputError
 from common.handlers import SegmentationWriter
 from tests.helpers import affine_of, noise, write_nifti
@@ -56,7 +58,12 @@ def prediction(scan: Path, array: np.ndarray, affine=AFFINE) -> MetaTensor:
 
 def segment(handler: SegmentationWriter, *predictions: MetaTensor) -> None:
     """Run an engine whose steps give one prediction each."""
-    engine = Engine(lambda engine, pred: [{"pred": pred}])
+
+    def step(engine: Engine, pred: MetaTensor) -> list[dict]:
+        engine.state.batch = [{"id": scan_name(pred.meta["filename_or_obj"])}]
+        return [{"pred": pred}]
+
+    engine = Engine(step)
     handler.attach(engine)
     engine.run(list(predictions))
 
@@ -118,7 +125,7 @@ def test_both_matrices_and_their_codes(tmp_path, bundle, output, sform, qform):
     scan = nib.load(tmp_path / "a.nii.gz")
     target = writer(bundle, output)
     target.count = 1
-    target.write(prediction(tmp_path / "a.nii.gz", labels(v1=3), scan.affine))
+    target.write(prediction(tmp_path / "a.nii.gz", labels(v1=3), scan.affine), "a")
     written = nib.load(output / "a_seg.nii.gz")
     assert (int(written.header["sform_code"]), int(written.header["qform_code"])) == (sform, qform)
     np.testing.assert_allclose(written.get_sform(), scan.get_sform(), atol=1e-5)
@@ -173,3 +180,16 @@ def test_a_folder_that_cannot_be_written(tmp_path, bundle):
     (tmp_path / "output").write_text("a file")
     with pytest.raises(InputError, match="cannot be written"):
         segment(writer(bundle, tmp_path / "output"), prediction(scan_file(tmp_path), labels(v1=3)))
+
+
+@pytest.mark.parametrize(("output_format", "suffix"), [("mha", ".mha"), (".nrrd", ".nrrd"), ("nii", ".nii")])
+def test_another_format(tmp_path, bundle, output, output_format, suffix):
+    array = labels(v11=5)
+    segment(writer(bundle, output, output_format=output_format), prediction(scan_file(tmp_path), array))
+    written = sitk.GetArrayFromImage(sitk.ReadImage(str(output / f"a_seg{suffix}"))).T
+    assert np.array_equal(written, array) and rows(output)[0]["file"] == f"a_seg{suffix}"
+
+
+def test_an_unknown_format_is_refused(bundle, output):
+    with pytest.raises(InputError, match=r"^--output_format png: is not known; choose one of nii\.gz, nii, mha, nrrd$"):
+        writer(bundle, output, output_format="png")
