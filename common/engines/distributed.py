@@ -47,8 +47,9 @@ def join_ranks() -> int:
 
 
 def leave_ranks() -> None:
-    """End the communication between the processes."""
+    """End the communication between the processes, once all of them are done."""
     if dist.is_initialized():
+        dist.barrier()  # gloo aborts a process whose peer has left while it still talks
         dist.destroy_process_group()
 
 

@@ -28,6 +28,7 @@ from scipy import ndimage
 import common
 from common.data import LabelScheme
 from common.data.provenance import sha256_of
+from common.data.scan_reader import read_scan
 from tests.bundles.runs import (
     ROOT,
     BlockFinder,
@@ -46,6 +47,7 @@ from tests.bundles.runs import (
     workflow,
 )
 from tests.helpers import affine_of, noise, write_nifti
+from tests.scan_files import open_elsewhere, picture, write_scan
 
 SCHEMA = ROOT.parent / "shared" / "schemas" / "meta_schema_20240725.json"
 ORIENTATIONS = ("RAS", "LPS", "PIR", "SRP", "LAS")  # two of them left-handed; the sagittal one is the phantom's
@@ -437,6 +439,27 @@ class BundleTests:
         for result in results[1:]:
             assert torch.equal(result.as_tensor(), results[0].as_tensor())
             assert torch.equal(result.affine, results[0].affine)
+
+    @pytest.mark.parametrize(
+        ("kind", "output_format", "file"),
+        [
+            ("mha", None, "scan_seg.mha"),
+            ("nrrd", None, "scan_seg.nrrd"),
+            ("dicom", None, "series_seg.nii.gz"),
+            ("enhanced", None, "enhanced_seg.nii.gz"),
+            ("nii", "nrrd", "scan_seg.nrrd"),
+        ],
+    )
+    def test_other_formats(self, kind, output_format, file, released, tmp_path):
+        """The label map lies where the scan does, whatever both are stored as."""
+        array, affine = picture(), affine_of((4, 1.2, 1.3), (0.15, -0.2, 0.1))
+        source = write_scan(tmp_path / "in", kind, array, affine)
+        ids = {**self.tiny, "bundle_root": str(released), "input": str(source), "output_dir": str(tmp_path / "out")}
+        run(released, "inference", **ids, output_format=output_format)
+        labels, its = open_elsewhere(tmp_path / "out" / file)
+        whole, wanted = read_scan(source)
+        assert labels.shape == whole.shape
+        np.testing.assert_allclose(its, wanted["affine"], atol=1e-3)
 
     # ------------------------------------------------------------------------------------------------ several processes
 
