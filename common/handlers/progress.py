@@ -75,8 +75,9 @@ class Progress:
     def _step(self, engine: Engine) -> None:
         now = time.monotonic()
         if not self.estimated:
-            # The first step also pays for start-up and caching: two steps give a fairer figure where there are two.
-            if engine.state.iteration - self.first_iteration < min(2, engine.state.epoch_length):
+            # A quick first step is mostly start-up: the second gives a fairer figure. A long one tells enough.
+            done = engine.state.iteration - self.first_iteration
+            if done < min(2, engine.state.epoch_length) and now - self.begin < self.interval:
                 return
             self.estimated = True
             remaining = self._remaining(engine)

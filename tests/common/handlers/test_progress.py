@@ -99,8 +99,8 @@ def test_resumed_run_counts_its_own_steps(lines):
     found = lines([10] * 4, epochs=4, length=2, start=2)
     assert found[:3] == [
         FIRST.format("4 epochs of 2 steps, 2 epochs done"),
-        "testing will take about 20 s",
-        "testing: epoch 3/4 step 2/2 | elapsed 20 s | remaining about 20 s",
+        "testing will take about 30 s",
+        "testing: epoch 3/4 step 1/2 | elapsed 10 s | remaining about 30 s",
     ]
     assert found[-1] == "testing: epoch 4/4 step 2/2 | elapsed 40 s | remaining about 0 s"
 
@@ -111,7 +111,7 @@ class TestAdvice:
     def test_on_a_slow_cpu(self, lines):
         found = lines([60] * 100, advice=self.ADVICE)
         assert found[0] == FIRST.format("100 steps; at full size a CPU needs hours")
-        assert found[1:3] == ["testing will take about 1 h 38 min", self.ADVICE]
+        assert found[1:3] == ["testing will take about 1 h 39 min", self.ADVICE]
         assert found.count(self.ADVICE) == 1
 
     @pytest.mark.parametrize(
