@@ -267,7 +267,7 @@ class TestFirstCause:
         error = raised(from_config, item)
         assert not isinstance(error, InputError)  # else there is nothing to unwrap
         assert str(launch._first_cause(error)) == (
-            "input: no scan is given; pass --input with a NIfTI file or a folder of them"
+            "input: no scan is given; pass --input with a scan or a folder of scans"
         )
 
     def test_expression(self):
@@ -328,7 +328,7 @@ class TestReport:
 
     def test_wrapped_by_monai(self, log, capsys):
         line = self.report(lambda: from_config({"_target_": "common.data.ScanList", "source": None}), capsys)
-        assert line == "error: input: no scan is given; pass --input with a NIfTI file or a folder of them"
+        assert line == "error: input: no scan is given; pass --input with a scan or a folder of scans"
         assert "Failed to instantiate" in log.read_text()
 
     def test_anything_else_names_the_log(self, log, capsys):
