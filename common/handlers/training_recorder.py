@@ -14,6 +14,7 @@ from ignite.engine import Engine, Events
 
 from common.data.atomic import TEMPORARY, atomic_path, write_csv, write_json
 from common.data.plan import check_plan, plan_file
+from common.data.provenance import provenance
 from common.errors import InputError
 
 __all__ = ["TrainingRecorder"]
@@ -21,6 +22,7 @@ __all__ = ["TrainingRecorder"]
 logger = logging.getLogger(__name__)
 
 BEST, LAST, STATE, HISTORY, SPLIT = "model.pt", "model_last.pt", "training_state.pt", "history.csv", "split.json"
+PROVENANCE = "provenance.json"
 
 
 class TrainingRecorder:
@@ -39,6 +41,7 @@ class TrainingRecorder:
         resume: go on from ``training_state.pt`` in the folder.
         data: the items of each part, ``{"train": [...], "validation": [...]}``, for ``split.json``.
         plan: the settings that the weights depend on, written beside them (:mod:`common.data.plan`).
+        bundle_root: the bundle's folder, for ``provenance.json`` at the end of the training; None writes none.
         publish_to: a second place for the best weights. Runs leave a bundle's ``models/`` alone; only a host
             application that trains the bundle (MONAI Label) expects them there.
         device: where the state is read to.
@@ -57,12 +60,14 @@ class TrainingRecorder:
         resume: bool = False,
         data: Mapping[str, Sequence[Any]] | None = None,
         plan: Mapping[str, Any] | None = None,
+        bundle_root: str | Path | None = None,
         publish_to: str | Path | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
         self.folder, self.network, self.objects = Path(output_dir), network, dict(state)
         self.validator, self.resume, self.data = validator, resume, data
         self.plan, self.publish_to, self.device = dict(plan or {}), publish_to, device
+        self.bundle_root = bundle_root
         self.history: list[dict[str, float]] = []
         self.best = -math.inf
         self.best_epoch = 0
@@ -191,7 +196,11 @@ class TrainingRecorder:
             torch.save(content, file)
 
     def _completed(self, engine: Engine) -> None:
-        if self.history:
-            logger.info(
-                "Best weights: epoch %d (%.4f), in %s", self.best_epoch, self.best, (self.folder / BEST).resolve()
-            )
+        if not self.history or (self.resume and self._done):
+            return
+        best = (self.folder / BEST).resolve()
+        logger.info("Best weights: epoch %d (%.4f), in %s", self.best_epoch, self.best, best)
+        first = not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
+        if self.bundle_root is not None and first:
+            settings = self.plan | {"max_epochs": engine.state.max_epochs, "best_epoch": self.best_epoch}
+            write_json(self.folder / PROVENANCE, provenance(self.bundle_root, best, None, settings))

@@ -556,9 +556,11 @@ class BundleTests:
 
     def test_what_a_training_leaves(self, trained, dataset):
         assert {path.name for path in trained.iterdir()} == {
-            "history.csv", "log.txt", "model.json", "model.pt", "model_last.json", "model_last.pt", "split.json",
-            "training_state.pt",
+            "history.csv", "log.txt", "model.json", "model.pt", "model_last.json", "model_last.pt", "provenance.json",
+            "split.json", "training_state.pt",
         }  # fmt: skip
+        origin = read_json(trained / "provenance.json")
+        assert origin["bundle"] == self.name and origin["weights"]["sha256"] == sha256_of(trained / "model.pt")
         weights = torch.load(trained / "model.pt", weights_only=True)
         assert all(isinstance(value, torch.Tensor) for value in weights.values())
         split = read_json(trained / "split.json")
