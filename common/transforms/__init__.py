@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .components import KeepLargestComponentd
+from .invert_to_labels import InvertToLabelsd
 from .labels import ChannelsToValuesd, DrawnStructuresd, KeepStructuresd, ValuesToChannelsd
 from .spine_grid import CropAnteriorPosteriord, FitToGridd
 
@@ -11,6 +12,7 @@ __all__ = [
     "CropAnteriorPosteriord",
     "DrawnStructuresd",
     "FitToGridd",
+    "InvertToLabelsd",
     "KeepLargestComponentd",
     "KeepStructuresd",
     "ValuesToChannelsd",

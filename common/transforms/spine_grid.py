@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import Crop, GaussianSmooth, InvertibleTransform, MapTransform, SpatialResample
+from monai.transforms import Crop, GaussianSmooth, InvertibleTransform, MapTransform
 from monai.utils import ensure_tuple_rep
+
+from common.transforms.axis_resample import AxisResample
 
 __all__ = ["NETWORK_AXES", "CropAnteriorPosteriord", "FitToGridd", "network_orientation"]
 
@@ -150,8 +152,7 @@ class FitToGridd(MapTransform, InvertibleTransform):
         super().__init__(keys, allow_missing_keys)
         self.spatial_size = tuple(int(n) for n in spatial_size)
         self.mode = ensure_tuple_rep(mode, len(self.keys))
-        # float32 is exact to 1e-5 voxels here, at half the time and memory of MONAI's default.
-        self.resampler = SpatialResample(padding_mode="zeros", align_corners=False, dtype=torch.float32)
+        self.resampler = AxisResample()
 
     def grid_affine(self, affine: np.ndarray, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Place the grid in the world.
@@ -192,7 +193,7 @@ class FitToGridd(MapTransform, InvertibleTransform):
                 # (factor - 1) / 2 along the shrinking axes, none along D, in the scan's own order of axes
                 sigma = np.concatenate([[0.0], np.maximum(step[1:] - 1, 0) / 2])[network_orientation(affine)[:, 0]]
                 volume = GaussianSmooth(sigma=sigma.tolist())(volume)
-            d[key] = self.resampler(volume, dst_affine=grid_affine, spatial_size=self.spatial_size, mode=mode)
+            d[key] = self.resampler(volume, grid_affine, self.spatial_size, mode)
         return d
 
     def inverse(self, data: Mapping[Hashable, MetaTensor]) -> dict[Hashable, torch.Tensor]:
