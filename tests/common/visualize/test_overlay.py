@@ -278,7 +278,7 @@ def test_picture_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
     before = path.read_bytes()
 
-    def full(self, target, format=None):
+    def full(self, target, **options):
         target.write_bytes(b"half a pict")
         raise OSError(28, "No space left on device")
 
