@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from monai.data import MetaTensor
+from monai.networks.layers import gaussian_1d
 from monai.transforms import InvertibleTransform
 from monai.utils import TraceKeys
 
@@ -32,7 +33,12 @@ class AxisResample(InvertibleTransform):
     """
 
     def __call__(
-        self, img: MetaTensor, dst_affine: np.ndarray, spatial_size: Sequence[int], mode: str = "bilinear"
+        self,
+        img: MetaTensor,
+        dst_affine: np.ndarray,
+        spatial_size: Sequence[int],
+        mode: str = "bilinear",
+        sigma: Sequence[float] = (0.0, 0.0, 0.0),
     ) -> MetaTensor:
         """Resample.
 
@@ -41,6 +47,8 @@ class AxisResample(InvertibleTransform):
             dst_affine: voxel-to-world matrix of the new grid, 4x4.
             spatial_size: its size.
             mode: see above.
+            sigma: standard deviation of the Gaussian by which each axis of ``img`` is smoothed before, in its voxels,
+                as MONAI's ``GaussianSmooth`` does it; it is not undone by the inverse.
 
         Returns:
             float32 (C, ...) on the new grid, or uint8 (1, ...) for ``argmax``.
@@ -58,8 +66,12 @@ class AxisResample(InvertibleTransform):
         matrices = [
             _interpolation(
                 to_source[source, axis], to_source[source, 3], img.shape[source + 1], size[axis], mode == "nearest"
-            ).to(img.device)
+            )
             for source, axis in enumerate(axes)
+        ]
+        matrices = [
+            (matrix @ _smoothing(width, matrix.shape[1]) if width > 0 else matrix).to(img.device)
+            for matrix, width in zip(matrices, sigma, strict=True)
         ]
         meta = self.track_transform_meta(
             img,
@@ -113,6 +125,14 @@ def _interpolation(step: float, offset: float, size: int, new_size: int, nearest
         inside = (index >= 0) & (index < size)
         matrix[np.flatnonzero(inside), index[inside].astype(int)] += weight[inside]
     return torch.from_numpy(matrix)
+
+
+def _smoothing(sigma: float, size: int) -> torch.Tensor:
+    """Return the (size, size) matrix that convolves with a Gaussian; outside there is zero."""
+    kernel = gaussian_1d(torch.tensor(float(sigma)), truncated=4.0, approx="erf")
+    half = len(kernel) // 2
+    padded = torch.nn.functional.pad(torch.eye(size), (half, half))
+    return torch.nn.functional.conv1d(padded[:, None], kernel[None, None])[:, 0].T
 
 
 def _along(values: torch.Tensor, matrix: torch.Tensor, axis: int) -> torch.Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import Crop, GaussianSmooth, InvertibleTransform, MapTransform
+from monai.transforms import Crop, InvertibleTransform, MapTransform
 from monai.utils import ensure_tuple_rep
 
 from common.transforms.axis_resample import AxisResample
@@ -189,11 +189,11 @@ class FitToGridd(MapTransform, InvertibleTransform):
             volume = d[key]
             affine = np.asarray(volume.affine, dtype=float)
             grid_affine, step = self.grid_affine(affine, volume.shape[1:])
+            sigma = np.zeros(3)
             if mode != "nearest" and step[1:].max() > 2:
                 # (factor - 1) / 2 along the shrinking axes, none along D, in the scan's own order of axes
                 sigma = np.concatenate([[0.0], np.maximum(step[1:] - 1, 0) / 2])[network_orientation(affine)[:, 0]]
-                volume = GaussianSmooth(sigma=sigma.tolist())(volume)
-            d[key] = self.resampler(volume, grid_affine, self.spatial_size, mode)
+            d[key] = self.resampler(volume, grid_affine, self.spatial_size, mode, sigma.tolist())
         return d
 
     def inverse(self, data: Mapping[Hashable, MetaTensor]) -> dict[Hashable, torch.Tensor]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import SpatialResample
+from monai.transforms import GaussianSmooth, SpatialResample
 
 from common.transforms import axis_resample
 from common.transforms.axis_resample import AxisResample
@@ -51,14 +51,24 @@ def test_as_monai(here, there):
 @pytest.mark.parametrize("mode", ["bilinear", "nearest"])
 def test_inverse(mode):
     """Back on the grid that it came from, as MONAI brings it back, with nothing left in the trace."""
-    img, (affine, size) = scores(), target(code="PIR")
-    there = AxisResample()(img, affine, size, mode)
+    img, (affine, size), resample = scores(), target(code="PIR"), AxisResample()
+    there = resample(img, affine, size, mode)
     assert len(there.applied_operations) == 1
-    back = AxisResample().inverse(there)
+    back = resample.inverse(there)
     assert back.shape == img.shape and not back.applied_operations
     np.testing.assert_allclose(back.affine, img.affine, atol=1e-9)
     wanted = monais(monais(img, affine, size, mode), np.asarray(img.affine), SHAPE, mode)
     np.testing.assert_allclose(back.numpy(), wanted.numpy(), atol=1e-5)
+
+
+def test_smoothing_comes_first_and_is_not_undone():
+    img, (affine, size), sigma = scores("PIR"), target(), (0.0, 1.3, 0.4)
+    resample = AxisResample()
+    ours = resample(img, affine, size, sigma=sigma)
+    wanted = monais(GaussianSmooth(sigma)(img), affine, size)
+    np.testing.assert_allclose(ours.numpy(), wanted.numpy(), atol=1e-5)
+    back = resample.inverse(ours)
+    np.testing.assert_allclose(back.numpy(), monais(wanted, np.asarray(img.affine), img.shape[1:]).numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("flip", [False, True])
