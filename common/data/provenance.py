@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import version
@@ -41,7 +41,11 @@ def bundle_version(bundle_root: str | Path) -> tuple[str, str]:
 
 
 def provenance(
-    bundle_root: str | Path, weights: str | Path, source: str | Path | None, settings: Mapping[str, Any]
+    bundle_root: str | Path,
+    weights: str | Path,
+    source: str | Path | None,
+    settings: Mapping[str, Any],
+    files: Sequence[Path] | None = None,
 ) -> dict[str, Any]:
     """Describe how a result was made.
 
@@ -50,6 +54,7 @@ def provenance(
         weights: the weights that were used.
         source: the scan that was segmented, a path form of :class:`common.data.ScanReader`; None for a data set.
         settings: what was set, by id.
+        files: what the source consists of; by default the files of a scan.
 
     Returns:
         Bundle, version, SHA-256 of weights and source, settings, library versions, machine and time (UTC).
@@ -61,11 +66,11 @@ def provenance(
         "weights": {"file": str(Path(weights).resolve()), "sha256": sha256_of(weights)},
     }
     if source is not None:
-        files = source_files(source)
+        files = source_files(source) if files is None else files
         result["input"] = {"file": str(Path(source).resolve())}
         if len(files) == 1:
             result["input"]["sha256"] = sha256_of(files[0])
-        else:  # a DICOM series
+        else:  # a DICOM series, a folder of frames
             result["input"]["sha256_of_files"] = {path.name: sha256_of(path) for path in files}
     return result | {
         "settings": dict(settings),

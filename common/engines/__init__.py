@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from .distributed import distribute, join_ranks, leave_ranks, local_batch_size
 from .launch import Switches, check_bundle, one_of, start_run
+from .packages import require_package
 from .precision import Precision
-from .prepare_batch import PreparePartialLabelBatch
+from .prepare_batch import PreparePartialLabelBatch, PreparePlainBatch
 from .schedule import make_schedule
 
 __all__ = [
     "Precision",
     "PreparePartialLabelBatch",
+    "PreparePlainBatch",
     "Switches",
     "check_bundle",
     "distribute",
@@ -19,5 +21,6 @@ __all__ = [
     "local_batch_size",
     "make_schedule",
     "one_of",
+    "require_package",
     "start_run",
 ]

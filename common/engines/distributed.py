@@ -53,7 +53,9 @@ def leave_ranks() -> None:
         dist.destroy_process_group()
 
 
-def distribute(network: torch.nn.Module, device: str | torch.device) -> torch.nn.Module:
+def distribute(
+    network: torch.nn.Module, device: str | torch.device, find_unused_parameters: bool = False
+) -> torch.nn.Module:
     """Move a network to its device and let the processes share its gradients.
 
     On CUDA its batch normalization counts the whole batch (SyncBatchNorm, which PyTorch has for CUDA only).
@@ -61,6 +63,7 @@ def distribute(network: torch.nn.Module, device: str | torch.device) -> torch.nn
     Args:
         network: the same in every process.
         device: this process's device.
+        find_unused_parameters: whether some parameters may have no part in a step, which takes time to find out.
     """
     join_ranks()
     device = torch.device(device)
@@ -68,7 +71,9 @@ def distribute(network: torch.nn.Module, device: str | torch.device) -> torch.nn
         network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
     network = network.to(device)
     ids: list[Any] | None = [device] if device.type == "cuda" else None
-    return torch.nn.parallel.DistributedDataParallel(network, device_ids=ids)
+    return torch.nn.parallel.DistributedDataParallel(
+        network, device_ids=ids, find_unused_parameters=bool(find_unused_parameters)
+    )
 
 
 def local_batch_size(batch_size: int) -> int:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from monai.engines import PrepareBatch
 
-__all__ = ["PreparePartialLabelBatch"]
+__all__ = ["PreparePartialLabelBatch", "PreparePlainBatch"]
 
 
-class PreparePartialLabelBatch(PrepareBatch):
-    """Hand ``label`` and ``drawn`` together to the loss (see :class:`common.losses.MarginalLoss`).
+class PreparePlainBatch(PrepareBatch):
+    """Hand on ``image`` and ``label`` as plain tensors.
 
-    Plain tensors are handed on instead of MetaTensors: the loss and the network need no geometry, and tracking it costs
-    time in every operation.
+    The loss and the network need no geometry, and MetaTensors track it, which costs time in every operation.
 
     Args:
         memory_format: for the image, such as ``torch.channels_last_3d``; None leaves it as it is.
@@ -30,13 +29,21 @@ class PreparePartialLabelBatch(PrepareBatch):
         device: str | torch.device | None = None,
         non_blocking: bool = False,
         **kwargs: Any,
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        def move(tensor: torch.Tensor, **to: Any) -> torch.Tensor:
+    ) -> tuple[torch.Tensor, Any]:
+        def move(key: str, **to: Any) -> torch.Tensor:
+            tensor = batchdata[key]
             plain = tensor.as_tensor() if hasattr(tensor, "as_tensor") else tensor
             return plain.to(device=device, non_blocking=non_blocking, **to)
 
         layout = {} if self.memory_format is None else {"memory_format": self.memory_format}
-        return move(batchdata["image"], **layout), {
-            "label": move(batchdata["label"]),
-            "drawn": move(batchdata["drawn"]),
-        }
+        return move("image", **layout), self._target(move)
+
+    def _target(self, move: Callable[..., torch.Tensor]) -> Any:
+        return move("label")
+
+
+class PreparePartialLabelBatch(PreparePlainBatch):
+    """Hand ``label`` and ``drawn`` together to the loss (see :class:`common.losses.MarginalLoss`)."""
+
+    def _target(self, move: Callable[..., torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {"label": move("label"), "drawn": move("drawn")}

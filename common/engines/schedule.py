@@ -34,8 +34,8 @@ class _Plateau(ReduceLROnPlateau):
         return score
 
 
-class _Cosine(LambdaLR):
-    """Rise linearly, then fall along half a cosine to a hundredth."""
+class _ByEpoch(LambdaLR):
+    """A rate that the number of the epoch tells."""
 
     def score_of(self, validator: Engine) -> Callable[[Engine], Any]:
         """Return what MONAI's ``LrScheduleHandler`` calls; this schedule needs no metric."""
@@ -44,13 +44,14 @@ class _Cosine(LambdaLR):
 
 def make_schedule(
     name: str, optimizer: torch.optim.Optimizer, max_epochs: int, patience: int = 10, factor: float = 0.5
-) -> _Plateau | _Cosine:
+) -> _Plateau | _ByEpoch:
     """Make the schedule of that name.
 
     Args:
         name: ``plateau``: the rate is multiplied by ``factor`` when the key metric has not risen for ``patience``
-            epochs (SAFNet paper, "Training environment"); ``cosine``: a warm-up over a tenth of the epochs, then half
-            a cosine.
+            epochs (SAFNet paper, "Training environment"); ``step``: it is multiplied by ``factor`` every ``patience``
+            epochs (PNS-Net, whose training FUnet follows); ``cosine``: it rises linearly over a tenth of the epochs,
+            then falls along half a cosine to a hundredth.
         optimizer: whose rate it sets.
         max_epochs: the length of the training.
         patience: epochs.
@@ -61,6 +62,8 @@ def make_schedule(
     """
     if name == "plateau":
         return _Plateau(optimizer, mode="max", patience=int(patience), factor=float(factor))
+    if name == "step":
+        return _ByEpoch(optimizer, lambda epoch: float(factor) ** (epoch // int(patience)))
     if name == "cosine":
         warm = max(1, round(_WARM_UP * max_epochs))
 
@@ -69,5 +72,5 @@ def make_schedule(
                 return (epoch + 1) / (warm + 1)
             return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (epoch - warm) / max(1, max_epochs - warm)))
 
-        return _Cosine(optimizer, share)
-    raise InputError(f"--schedule {name}", "is not known", "choose plateau or cosine")
+        return _ByEpoch(optimizer, share)
+    raise InputError(f"--schedule {name}", "is not known", "choose plateau, step or cosine")

@@ -5,21 +5,29 @@ from __future__ import annotations
 from .checkpoint_loader import StrictCheckpointLoader, load_weights
 from .epoch_seed import EpochSeed
 from .evaluation_report import EvaluationReport
+from .gradient_clamp import GradientClamp
 from .progress import Progress
 from .segmentation_writer import SegmentationWriter
 from .shared_buffers import SharedBuffers
 from .structure_metrics import StructureDice, VoxelAccuracy
 from .training_recorder import TrainingRecorder
+from .video_report import VideoReport
+from .video_scores import VideoScore
+from .video_writer import VideoSegmentationWriter
 
 __all__ = [
     "EpochSeed",
     "EvaluationReport",
+    "GradientClamp",
     "Progress",
     "SegmentationWriter",
     "SharedBuffers",
     "StrictCheckpointLoader",
     "StructureDice",
     "TrainingRecorder",
+    "VideoReport",
+    "VideoScore",
+    "VideoSegmentationWriter",
     "VoxelAccuracy",
     "load_weights",
 ]

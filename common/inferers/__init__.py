@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from .autocast import AutocastInferer
+from .frame_stream import FrameStream
 
-__all__ = ["AutocastInferer"]
+__all__ = ["AutocastInferer", "FrameStream"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -17,12 +18,13 @@ class AutocastInferer(SimpleInferer):
 
     Args:
         dtype: the type of autocast; float32 switches it off.
+        arguments: further arguments of the network, by name, the same for each call.
     """
 
-    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, dtype: torch.dtype = torch.float32, arguments: Mapping[str, Any] | None = None) -> None:
         super().__init__()
-        self.dtype = dtype
+        self.dtype, self.arguments = dtype, dict(arguments or {})
 
     def __call__(self, inputs: torch.Tensor, network: torch.nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:
         with torch.autocast(inputs.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
-            return network(inputs, *args, **kwargs).float()
+            return network(inputs, *args, **self.arguments, **kwargs).float()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .clips import FramesFirstd, LoadClipd, NormalizeFramesd, RandSideCropd
 from .components import KeepLargestComponentd
 from .invert_to_labels import InvertToLabelsd
 from .labels import ChannelsToValuesd, DrawnStructuresd, KeepStructuresd, ValuesToChannelsd
@@ -12,8 +13,12 @@ __all__ = [
     "CropAnteriorPosteriord",
     "DrawnStructuresd",
     "FitToGridd",
+    "FramesFirstd",
     "InvertToLabelsd",
     "KeepLargestComponentd",
     "KeepStructuresd",
+    "LoadClipd",
+    "NormalizeFramesd",
+    "RandSideCropd",
     "ValuesToChannelsd",
 ]

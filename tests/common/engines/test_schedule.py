@@ -105,8 +105,18 @@ class TestCosine:
         assert rates("cosine", [0.5])[0] > 0
 
 
+class TestStep:
+    def test_shape(self):
+        assert rates("step", [0.5] * 7, patience=3, factor=0.1) == pytest.approx(
+            [RATE] * 3 + [RATE / 10] * 3 + [RATE / 100]
+        )
+
+    def test_does_not_ask_the_metric(self):
+        assert rates("step", [0.1] * 5, patience="2", factor="0.5") == rates("step", [None] * 5, patience=2, factor=0.5)
+
+
 def test_unknown_name():
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=RATE)
     with pytest.raises(InputError) as error:
-        make_schedule("step", optimizer, 10)
-    assert str(error.value) == "--schedule step: is not known; choose plateau or cosine"
+        make_schedule("linear", optimizer, 10)
+    assert str(error.value) == "--schedule linear: is not known; choose plateau, step or cosine"

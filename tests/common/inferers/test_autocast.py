@@ -48,3 +48,9 @@ def test_more_arguments_are_handed_on():
     network = Spy()
     AutocastInferer()(torch.rand(1, 1, 4, 4, 4), network, 1, key="value")
     assert network.more == ((1,), {"key": "value"})
+
+
+def test_arguments_of_every_call():
+    network = Spy()
+    AutocastInferer(arguments={"frame_weights": False})(torch.rand(1, 1, 4, 4, 4), network, key="value")
+    assert network.more == ((), {"key": "value", "frame_weights": False})

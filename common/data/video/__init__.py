@@ -1,0 +1,27 @@
+"""Video in and out, and data sets of video sequences."""
+
+from __future__ import annotations
+
+from .cases import VideoCases
+from .clip_stream import ClipStream
+from .frames import Frame, FrameSource
+from .layouts import VideoSequence
+from .sequences import find_sequences
+from .source import list_sources, open_source, read_frames
+from .writer import MaskVideoWriter, OverlayVideoWriter, VideoWriter, write_mask_png
+
+__all__ = [
+    "ClipStream",
+    "Frame",
+    "FrameSource",
+    "MaskVideoWriter",
+    "OverlayVideoWriter",
+    "VideoCases",
+    "VideoSequence",
+    "VideoWriter",
+    "find_sequences",
+    "list_sources",
+    "open_source",
+    "read_frames",
+    "write_mask_png",
+]

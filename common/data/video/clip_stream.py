@@ -1,0 +1,156 @@
+"""Clips of videos that are decoded as they are needed."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from common.data.video.frames import Frame, FrameSource, source_name
+from common.data.video.source import list_sources, open_source
+from common.errors import InputError
+
+__all__ = ["ClipStream", "running_windows"]
+
+logger = logging.getLogger(__name__)
+
+_FRAMES, _MASKS = ("frames", "frame"), ("masks", "gt")
+_HINT = "pass --input with a video, a folder of frames, or a folder of these"
+
+
+def _holds_masks(path: Path) -> bool:
+    """Return True for the masks' folder of a data set, beside that of the frames."""
+    if path.name.lower() not in _MASKS or not path.is_dir():
+        return False
+    return any(place.name.lower() in _FRAMES and place.is_dir() for place in path.parent.iterdir())
+
+
+def running_windows(frames: Iterable[Frame], length: int) -> Iterator[tuple[list[Frame], list[bool]]]:
+    """Cut running frames into the clips of :func:`common.data.video.windows.scoring_windows`.
+
+    The end of the video is known only when it is there, so a clip is given out when the next is complete.
+
+    Args:
+        frames: in time order.
+        length: number T of frames of a clip.
+
+    Yields:
+        T frames, and T booleans: whose predictions count. Every frame counts once.
+    """
+    held: list[Frame] = []
+    begun: list[Frame] = []
+    for frame in frames:
+        begun.append(frame)
+        if len(begun) == length:
+            if held:
+                yield held, [True] * length
+            held, begun = begun, []
+    rest = len(begun)
+    if held and rest:
+        yield held, [at < rest for at in range(length)]
+        yield held[rest:] + begun, [True] * length
+    elif held:
+        yield held, [True] * length
+    elif rest:
+        yield begun + begun[-1:] * (length - rest), [at < rest for at in range(length)]
+
+
+class ClipStream:
+    """The clips of one video or of a folder of videos, for ``monai.data.IterableDataset``.
+
+    Frames are decoded in a thread of their own while the network works (:class:`common.data.video.FrameSource`); no
+    more than two clips are held. What cannot be read, or breaks off, is noted in ``failures``, and the next video
+    follows.
+
+    Each item: ``id`` (the video's stem of outputs), ``source`` (its place in ``sources``), ``image`` (T pictures, uint8
+    RGB (H, W, 3), for :class:`common.transforms.LoadClipd`), ``picture`` (the same, stacked), ``frames`` (T indices),
+    ``times`` (T seconds), ``names`` (T stems) and ``keep`` (T booleans).
+
+    Args:
+        source: a video, a folder of frames, or a folder that holds such at any depth; of a data set with masks, the
+            frames.
+        length: number T of frames of a clip.
+        frame_rate: of folders of frames; 30 where None.
+
+    Attributes:
+        sources: the paths.
+        names: the stem of outputs of each.
+        opened: the sources that were opened so far, by their place.
+        failures: why videos could not be read to their end.
+
+    Raises:
+        InputError: nothing is given, there is no video, or two of them have the same stem.
+    """
+
+    def __init__(self, source: str | os.PathLike | None, length: int, frame_rate: float | None = None) -> None:
+        if source in (None, "", "None"):
+            raise InputError("input", "no video is given", _HINT)
+        self.place, self.length = str(source), int(length)
+        self.frame_rate = None if frame_rate is None else float(frame_rate)
+        self.sources = [path for path in list_sources(self.place) if not _holds_masks(path)]
+        self.names = [self._name(path) for path in self.sources]
+        for place, name in enumerate(self.names):
+            if (first := self.names.index(name)) != place:
+                problem = f"would be written under the same name as {self.sources[first]}"
+                raise InputError(self.sources[place], problem, "rename one of them")
+        self.opened: dict[int, FrameSource] = {}
+        self.failures: list[InputError] = []
+
+    def _name(self, path: Path) -> str:
+        """Return the stem of a source's outputs: for ``SEQ/frames`` of a data set that is SEQ."""
+        if path.name.lower() in _FRAMES and path != Path(self.place):
+            path = path.parent
+        return source_name(path, root=None if len(self.sources) == 1 or path == Path(self.place) else self.place)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        self.failures.clear()
+        for place, path in enumerate(self.sources):
+            try:
+                with open_source(path, self.frame_rate) as source:
+                    self.opened[place] = source
+                    for frames, keep in running_windows(self._until_it_breaks(source), self.length):
+                        yield self._item(place, frames, keep)
+            except InputError as error:
+                self._note(error)
+
+    def _until_it_breaks(self, source: FrameSource) -> Iterator[Frame]:
+        """Yield the frames up to where the file is damaged: what was read so far is segmented all the same."""
+        try:
+            yield from source
+        except InputError as error:
+            self._note(error)
+
+    def _note(self, error: InputError) -> None:
+        if len(self.sources) > 1:
+            logger.error("%s", error)
+        self.failures.append(error)
+
+    def _item(self, place: int, frames: list[Frame], keep: list[bool]) -> dict[str, Any]:
+        pictures = [frame.image for frame in frames]
+        return {
+            "id": self.names[place],
+            "source": place,
+            "image": pictures,
+            "picture": torch.from_numpy(np.stack(pictures)),
+            "frames": torch.tensor([frame.index for frame in frames]),
+            "times": torch.tensor([frame.time for frame in frames], dtype=torch.float64),
+            "names": [frame.name for frame in frames],
+            "keep": torch.tensor(keep),
+        }
+
+    def finish(self) -> None:
+        """Report the failures once the rest is done.
+
+        Raises:
+            InputError: some videos could not be read to their end.
+        """
+        if self.failures and len(self.sources) == 1:
+            raise self.failures[0]
+        if self.failures:
+            problem = f"{len(self.failures)} of {len(self.sources)} videos could not be read to the end"
+            raise InputError(self.place, f"{problem} (first: {self.failures[0]})", "the rest is done")

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+
+from common.data.video import ClipStream
+from common.data.video.clip_stream import running_windows
+from common.data.video.frames import Frame
+from common.data.video.windows import scoring_windows
+from common.errors import InputError
+from tests.common.data.video.dataset_files import picture, write_picture, write_sequences
+from tests.video_files import pictures, write_video
+
+
+def frames(count: int) -> list[Frame]:
+    return [Frame(picture(index), index, index / 25, f"{index:03d}") for index in range(count)]
+
+
+@pytest.mark.parametrize("length", [1, 3, 5])
+@pytest.mark.parametrize("count", range(1, 17))
+def test_windows_are_those_of_the_protocol(count, length):
+    found = [(tuple(f.index for f in clip), tuple(keep)) for clip, keep in running_windows(frames(count), length)]
+    assert found == [(window.frames, window.keep) for window in scoring_windows(count, length)]
+
+
+def test_no_frames_no_window():
+    assert not list(running_windows([], 5))
+
+
+def test_no_more_than_two_clips_are_held():
+    taken = []
+
+    def running():
+        for frame in frames(50):
+            taken.append(frame.index)
+            yield frame
+
+    for clip, _ in running_windows(running(), 5):
+        assert taken[-1] - clip[0].index < 2 * 5
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A video, a folder of frames, and a video that breaks off."""
+    write_video(tmp_path / "a.mp4", pictures(7))
+    for index in (2, 10, 9):
+        write_picture(tmp_path / "b" / f"frame{index}.png", picture(index))
+    whole = write_video(tmp_path / "c.mkv", pictures(40), options={"g": "5"}).read_bytes()
+    (tmp_path / "c.mkv").write_bytes(whole[: len(whole) // 2])
+    return tmp_path
+
+
+def test_items(folder):
+    stream = ClipStream(folder, 5, frame_rate=10)
+    items = list(stream)
+    assert [path.name for path in stream.sources] == ["a.mp4", "b", "c.mkv"]
+    video, stills = ([item for item in items if item["id"] == name] for name in "ab")
+    assert [item["frames"].tolist() for item in video] == [[0, 1, 2, 3, 4], [2, 3, 4, 5, 6]]
+    assert [item["keep"].tolist() for item in video] == [[True, True, False, False, False], [True] * 5]
+    assert stream.opened[0].size == (48, 64) and stream.opened[0].is_video and not stream.opened[1].is_video
+    assert stills[0]["names"] == ["frame2", "frame9", "frame10", "frame10", "frame10"]
+    np.testing.assert_allclose(stills[0]["times"], [0, 0.1, 0.2, 0.2, 0.2])
+    assert stills[0]["image"][1].shape == (16, 24, 3) and stills[0]["image"][1].max() == 9
+    assert stills[0]["picture"].shape == (5, 16, 24, 3)
+
+
+def test_what_breaks_off_is_segmented_that_far_and_counted(folder, caplog):
+    stream = ClipStream(folder, 5)
+    with caplog.at_level(logging.ERROR):
+        broken = [item for item in stream if item["id"] == "c"]
+    assert broken and "c.mkv" in caplog.text
+    with pytest.raises(
+        InputError, match=r"1 of 3 videos could not be read to the end \(first: .*c\.mkv: .*the rest is done"
+    ):
+        stream.finish()
+
+
+def test_one_video_that_breaks_off_is_the_error_itself(folder):
+    stream = ClipStream(folder / "c.mkv", 5)
+    assert list(stream)
+    with pytest.raises(InputError, match=r"c\.mkv: .*frames") as error:
+        stream.finish()
+    assert error.value is stream.failures[0]
+
+
+def test_nothing_to_report(folder):
+    stream = ClipStream(folder / "a.mp4", 5)
+    assert len(list(stream)) == 2
+    stream.finish()
+
+
+@pytest.mark.parametrize("source", [None, "", "None"])
+def test_nothing_given(source):
+    with pytest.raises(InputError, match="input: no video is given; pass --input"):
+        ClipStream(source, 5)
+
+
+def test_two_of_one_name(tmp_path):
+    for suffix in ("mp4", "mkv"):
+        write_video(tmp_path / f"a.{suffix}", pictures(2))
+    with pytest.raises(InputError, match=r"a\.mp4: would be written under the same name as .*a\.mkv; rename"):
+        ClipStream(tmp_path, 5)
+
+
+def test_a_data_set_is_its_frames(tmp_path):
+    write_sequences(tmp_path, {"seq1": 2, "seq2": 3})
+    (tmp_path / "masks").mkdir()
+    write_picture(tmp_path / "masks" / "lonely.png", picture(0))
+    stream = ClipStream(tmp_path, 5)
+    assert stream.names == ["masks", "seq1", "seq2"]
+    assert ClipStream(tmp_path / "seq1", 5).names == ["seq1"]
+    assert ClipStream(tmp_path / "seq1" / "frames", 5).names == ["frames"]

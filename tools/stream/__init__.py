@@ -1,0 +1,1 @@
+"""The nerve outlined in running video: ``python -m tools.stream --source FILE|DEVICE|URL``."""
