@@ -8,14 +8,14 @@ import sys
 
 from monai.transforms import EnsureChannelFirst, LoadImage
 
-from common.data import find_cases
+from common.data import ScanReader, find_cases
 from common.errors import InputError
 from common.transforms import CropAnteriorPosteriord
 
 
 def cut_share(dataset_dir: str, fraction: float, center: str) -> dict[str, float]:
     """Return for each case which share of its labelled voxels lies outside the crop."""
-    load, channel_first = LoadImage(), EnsureChannelFirst(channel_dim="no_channel")
+    load, channel_first = LoadImage(ScanReader()), EnsureChannelFirst(channel_dim="no_channel")
     crop = CropAnteriorPosteriord(keys=("image", "label"), fraction=fraction, center=center)
     shares = {}
     for case in find_cases(dataset_dir):

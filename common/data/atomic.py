@@ -30,7 +30,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
     The temporary path lies in the same folder and ends alike, so that writers which choose a format by the name
     (nibabel, Pillow) choose the same one. When the block raises, the temporary file is deleted and whatever was at
-    ``path`` stays. Only write inside the block: any ``OSError`` there counts as a failure to write.
+    ``path`` stays. Only write inside the block: any ``OSError`` there, and any error that one has led to
+    (``torch.save`` raises a ``RuntimeError`` then), counts as a failure to write.
 
     Args:
         path: where the file shall be; missing parent folders are created.
@@ -48,12 +49,24 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         os.replace(temporary, path)
-    except OSError as error:
-        reason = error.strerror or str(error) or type(error).__name__
+    except InputError:
+        raise
+    except Exception as error:
+        failure = _failure_to_write(error)
+        if failure is None:
+            raise
+        reason = failure.strerror or str(failure) or type(failure).__name__
         raise InputError(path, f"cannot be written ({reason})", "free space or choose another output_dir") from error
     finally:
         with suppress(OSError):  # gone already, or its folder could not be made
             temporary.unlink()
+
+
+def _failure_to_write(error: BaseException | None) -> OSError | None:
+    """Return the first ``OSError`` in the chain of what led to an error."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -10,7 +10,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from common.data.dicom_header import is_dicom
+from common.data.dicom_series import split_path
 from common.data.phantom import write_spine_phantoms
+from common.data.scan_reader import FORMATS, SCAN_SUFFIXES
 from common.data.splits import split_cases
 from common.errors import InputError
 
@@ -18,7 +21,6 @@ __all__ = ["CaseList", "SpineCases", "find_cases"]
 
 logger = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = (".nii.gz", ".nii")
 DATALIST = "index.json"
 # `images` and `labels` are the project's names; MR and Mask are those of the MRSpineSeg challenge.
 FOLDERS = (("images", "labels"), ("MR", "Mask"))
@@ -38,28 +40,35 @@ class CaseList(list):
 
 
 def case_id(path: Path) -> str:
-    """Return a file's name without its suffix, ``.nii.gz`` taken as one."""
-    for suffix in IMAGE_SUFFIXES:
-        if path.name.lower().endswith(suffix):
-            return path.name[: -len(suffix)]
-    return path.stem
+    """Return a file's name without its suffix, ``.nii.gz`` taken as one; a folder's whole name."""
+    if path.is_dir():
+        return path.name
+    suffix = next((end for end in SCAN_SUFFIXES if path.name.lower().endswith(end)), path.suffix)
+    return path.name[: len(path.name) - len(suffix)]
 
 
-def scan_files(folder: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> list[Path]:
-    """List the files right in a folder that end in one of the suffixes, by name, hidden ones left out."""
+def scan_files(folder: Path) -> list[Path]:
+    """List the files right in a folder that are scans by their suffix, by name, hidden ones left out."""
     return sorted(
         path
         for path in folder.iterdir()
-        if path.name.lower().endswith(suffixes) and not path.name.startswith(".") and path.is_file()
+        if path.name.lower().endswith(SCAN_SUFFIXES) and not path.name.startswith(".") and path.is_file()
     )
+
+
+def series_folders(folder: Path) -> list[Path]:
+    """List the folders right in a folder that hold a DICOM file, by name, hidden ones left out."""
+    folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [path for path in folders if any(file.is_file() and is_dicom(file) for file in path.iterdir())]
 
 
 def find_cases(dataset_dir: str | os.PathLike, datalist: str | os.PathLike | None = None) -> list[dict[str, Any]]:
     """Find the labelled cases of a data set.
 
     Args:
-        dataset_dir: a folder with ``images/`` and ``labels/`` whose files bear the same names (or the MRSpineSeg
-            challenge's ``MR/CaseN.nii.gz`` and ``Mask/mask_caseN.nii.gz``), or with a datalist.
+        dataset_dir: a folder with ``images/`` and ``labels/`` whose files bear the same names, each in any format that
+            :class:`common.data.ScanReader` reads (an image may also be a folder with a DICOM series); or the
+            MRSpineSeg challenge's ``MR/CaseN.nii.gz`` and ``Mask/mask_caseN.nii.gz``; or with a datalist.
         datalist: a JSON file ``{"cases": [{"image": ..., "label": ..., ...}, ...]}`` with paths relative to
             ``dataset_dir``; ``index.json`` in there where it exists. Further entries of a case: ``id``, ``subject``
             (cases of one subject stay together; the ``id`` where it lacks), ``labelled`` (the label values that its
@@ -90,7 +99,7 @@ def find_cases(dataset_dir: str | os.PathLike, datalist: str | os.PathLike | Non
             )
         seen[case["id"]] = case["image"]
         for key in ("image", "label"):
-            if not os.path.isfile(case[key]):
+            if not split_path(case[key])[0].exists():
                 raise InputError(case[key], f"does not exist (the {key} of case '{case['id']}')", "mend the datalist")
     return sorted(cases, key=lambda case: case["id"])
 
@@ -109,15 +118,18 @@ def _from_folders(root: Path) -> list[dict[str, Any]]:
     if missing is not None:
         problem = f"has neither {DATALIST} nor a folder {missing.name}/"
         raise InputError(root, problem, "see 'Train on your own data' in the README")
-    named = {_label_key(case_id(path)): path for path in scan_files(labels)}
+    named: dict[str, Path] = {}
+    for path in scan_files(labels):
+        if (other := named.setdefault(_label_key(case_id(path)), path)) != path:
+            raise InputError(path, f"is a label map of the same case as {other}", "keep one of them")
     cases = []
-    for image in scan_files(images):
+    for image in [*scan_files(images), *series_folders(images)]:
         label = named.get(_label_key(case_id(image)))
         if label is None:
             raise InputError(image, f"has no label map of the same name in {labels}", "add it or move the image away")
         cases.append({"id": case_id(image), "image": str(image.resolve()), "label": str(label.resolve())})
     if not cases:
-        raise InputError(images, "holds no NIfTI file (.nii.gz, .nii)", "put the scans there")
+        raise InputError(images, f"holds no scan ({FORMATS})", "put the scans there")
     return [case | {"subject": case["id"]} for case in cases]
 
 
@@ -133,10 +145,10 @@ def _from_datalist(root: Path, listing: Path) -> list[dict[str, Any]]:
         raise InputError(listing, "has no list 'cases'", 'write {"cases": [{"image": ..., "label": ...}, ...]}')
     cases = []
     for number, row in enumerate(rows):
-        if not isinstance(row, dict) or not {"image", "label"} <= row.keys():
+        if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("image", "label")):
             raise InputError(listing, f"case {number} has no 'image' or no 'label'", "name both files")
         case = dict(row)
-        case["id"] = str(row.get("id") or case_id(Path(row["image"])))
+        case["id"] = str(row.get("id") or case_id(split_path(root / row["image"])[0]))
         case["subject"] = str(row.get("subject") or case["id"])
         for key in ("image", "label"):
             case[key] = str((root / row[key]).resolve())

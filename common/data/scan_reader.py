@@ -14,13 +14,14 @@ import nibabel as nib
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from monai.config import PathLike
-from monai.data import ImageReader, NibabelReader
+from monai.data import ImageReader
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 
 from common.data.dicom_header import is_dicom
-from common.data.dicom_series import SeriesInfo, find_stack, list_series, split_path
+from common.data.dicom_series import SeriesInfo, Stack, find_stack, list_series, split_path
 from common.data.itk_names import itk_name
 from common.data.meta_image import check_meta_image
+from common.data.volume_checks import check_grid, check_numbers
 from common.errors import InputError
 
 __all__ = [
@@ -49,7 +50,10 @@ class ScanReader(ImageReader):
 
     A path is a file (``.nii.gz``, ``.nii``, ``.mha``, ``.mhd``, ``.nrrd``, ``.nhdr``), a folder that holds one DICOM
     image series, ``FOLDER#SERIESUID`` for one of several, or a DICOM file (see
-    :func:`common.data.dicom_series.find_stack`). NIfTI is left to MONAI's ``NibabelReader``.
+    :func:`common.data.dicom_series.find_stack`).
+
+    NIfTI is not left to MONAI's ``NibabelReader``: where a header contradicts itself, that changes the header, and the
+    scan would lie elsewhere than in every other program (see :func:`open_nifti`).
 
     ``read`` only notes the paths and ``get_data`` does the work: ``LoadImage`` answers an error in ``read`` by trying
     its other readers, whose guesses about a bad file nobody wants, but lets one in ``get_data`` through.
@@ -77,7 +81,7 @@ class ScanReader(ImageReader):
         Returns:
             The array (X, Y, Z), or (N, X, Y, Z) for several paths, and MONAI's metadata: ``affine`` and
             ``original_affine`` (4x4, voxel to world, RAS, mm), ``spatial_shape``, ``space``,
-            ``original_channel_dim``, ``filename_or_obj``; for NIfTI also the entries of its header.
+            ``original_channel_dim``, ``filename_or_obj``.
 
         Raises:
             InputError: see :func:`read_scan`; or several scans on different grids.
@@ -118,19 +122,26 @@ def read_scan(path: str | os.PathLike) -> tuple[np.ndarray, dict]:
         path: a path form of :class:`ScanReader`.
 
     Returns:
-        The array and the metadata, as :meth:`ScanReader.get_data` has them. A NIfTI file of more or fewer than three
-        dimensions is read as MONAI reads it.
+        The array and the metadata, as :meth:`ScanReader.get_data` has them. Axes of length 1 behind the third one of a
+        NIfTI file are left out.
 
     Raises:
-        InputError: it does not exist, is of an unknown format, cannot be read, is damaged, or (but for NIfTI) is not
-            one 3D volume of grey levels.
+        InputError: it does not exist, is of an unknown format, cannot be read, is damaged, or is not one 3D volume of
+            grey levels on a grid that :func:`common.data.volume_checks.check_grid` lets pass; for DICOM also a missing,
+            doubled or foreign slice, or no image at all.
     """
     kind = known_format(path)
     if kind == "nifti":
-        array, meta = _read_nifti(path)
+        image = open_nifti(path)
+        shape, affine = _nifti_grid(path, image)
+        try:
+            array = np.asanyarray(image.dataobj).reshape(shape)
+        except Exception as error:
+            raise _nifti_error(path, error) from error
     elif kind == "dicom":
         stack = find_stack(path)
-        array, meta = stack.read(), _metadata(stack.shape, LPS_TO_RAS @ stack.affine)
+        shape, affine = _stack_grid(path, stack)
+        array = stack.read()
     else:
         reader = _open(path, kind)
         shape, affine = _information(path, reader)
@@ -138,26 +149,31 @@ def read_scan(path: str | os.PathLike) -> tuple[np.ndarray, dict]:
             array = sitk.GetArrayFromImage(reader.Execute()).T
         except (RuntimeError, MemoryError) as error:
             raise _damaged(path, kind, _reason(error)) from error
-        meta = _metadata(shape, affine)
-    return array, {**meta, "filename_or_obj": str(path)}
+    check_numbers(path, array.dtype)
+    return array, {
+        MetaKeys.AFFINE: affine.copy(),
+        MetaKeys.ORIGINAL_AFFINE: affine.copy(),
+        MetaKeys.SPATIAL_SHAPE: np.asarray(shape),
+        MetaKeys.SPACE: SpaceKeys.RAS,
+        MetaKeys.ORIGINAL_CHANNEL_DIM: "no_channel",
+        "filename_or_obj": str(path),
+    }
 
 
 def read_geometry(path: str | os.PathLike) -> tuple[tuple[int, ...], np.ndarray]:
     """Read a scan's grid without its voxels.
 
     Returns:
-        The shape (X, Y, Z), and the affine (4x4, voxel to world, RAS, mm; for NIfTI the one that nibabel prefers).
+        The shape (X, Y, Z), and the affine (4x4, voxel to world, RAS, mm).
 
     Raises:
         InputError: see :func:`read_scan`.
     """
     kind = known_format(path)
     if kind == "nifti":
-        image = open_nifti(path)
-        return image.shape, image.affine
+        return _nifti_grid(path, open_nifti(path))
     if kind == "dicom":
-        stack = find_stack(path)
-        return stack.shape, LPS_TO_RAS @ stack.affine
+        return _stack_grid(path, find_stack(path))
     return _information(path, _open(path, kind))
 
 
@@ -172,6 +188,9 @@ def source_files(path: str | os.PathLike) -> list[Path]:
 
 def open_nifti(path: str | os.PathLike) -> nib.Nifti1Image:
     """Read the header of a NIfTI file, and make sure that the file can be as long as it says.
+
+    The affine is what nibabel takes: the sform where its code is above 0, else the qform where its code is, else the
+    spacing alone.
 
     Raises:
         InputError: it cannot be read.
@@ -261,14 +280,18 @@ def _nifti_error(path: str | os.PathLike, error: Exception) -> Exception:
     return _damaged(path, "nifti", error) if isinstance(error, expected) else error
 
 
-def _read_nifti(path: str | os.PathLike) -> tuple[np.ndarray, dict]:
-    open_nifti(path)
-    try:
-        reader = NibabelReader()
-        with _without_remarks():
-            return reader.get_data(reader.read(path))
-    except Exception as error:
-        raise _nifti_error(path, error) from error
+def _nifti_grid(path: str | os.PathLike, image: nib.Nifti1Image) -> tuple[tuple[int, ...], np.ndarray]:
+    shape = image.shape
+    while len(shape) > 3 and shape[-1] == 1:  # a series of one volume is a volume
+        shape = shape[:-1]
+    check_grid(path, shape, image.affine)
+    return shape, image.affine
+
+
+def _stack_grid(path: str | os.PathLike, stack: Stack) -> tuple[tuple[int, ...], np.ndarray]:
+    affine = LPS_TO_RAS @ stack.affine
+    check_grid(path, stack.shape, affine)
+    return stack.shape, affine
 
 
 def _open(path: str | os.PathLike, kind: str) -> sitk.ImageFileReader:
@@ -294,20 +317,11 @@ def _open(path: str | os.PathLike, kind: str) -> sitk.ImageFileReader:
 def _information(path: str | os.PathLike, reader: sitk.ImageFileReader) -> tuple[tuple[int, ...], np.ndarray]:
     shape = reader.GetSize()
     components = reader.GetNumberOfComponents()
-    if len(shape) != 3 or components != 1 or min(shape) < 1:
-        size = " x ".join(map(str, shape if components == 1 else (*shape, components)))
-        raise InputError(path, f"is not one 3D volume (its size is {size})", "pass a single volume")
+    if len(shape) != 3 or components != 1:
+        check_grid(path, shape if components == 1 else (*shape, components), np.eye(4))
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(reader.GetDirection(), (3, 3)) * reader.GetSpacing()
     affine[:3, 3] = reader.GetOrigin()
-    return shape, LPS_TO_RAS @ affine
-
-
-def _metadata(shape: Sequence[int], affine: np.ndarray) -> dict:
-    return {
-        MetaKeys.AFFINE: affine.copy(),
-        MetaKeys.ORIGINAL_AFFINE: affine.copy(),
-        MetaKeys.SPATIAL_SHAPE: np.asarray(shape),
-        MetaKeys.SPACE: SpaceKeys.RAS,
-        MetaKeys.ORIGINAL_CHANNEL_DIM: "no_channel",
-    }
+    affine = LPS_TO_RAS @ affine
+    check_grid(path, shape, affine)
+    return shape, affine

@@ -11,7 +11,7 @@ from common.data.cases import scan_files
 from common.data.dicom_series import list_series, split_path
 from common.data.label_writer import scan_name
 from common.data.scan_checks import check_scan
-from common.data.scan_reader import FORMATS, SCAN_SUFFIXES, scan_format
+from common.data.scan_reader import FORMATS, scan_format
 from common.errors import InputError
 
 __all__ = ["ScanList"]
@@ -43,7 +43,7 @@ class ScanList:
     def __init__(self, source: str | os.PathLike | None) -> None:
         if source in (None, "", "None"):
             raise InputError("input", "no scan is given", _HINT)
-        self.source = str(source)
+        self.source = _as_given(str(source))
         self.items: list[dict[str, Any]] = []
         self.failures: list[dict[str, str]] = []
         place, series = split_path(self.source)
@@ -74,9 +74,9 @@ class ScanList:
     @staticmethod
     def _scans_in(folder: Path) -> list[str]:
         try:
-            files = scan_files(folder, SCAN_SUFFIXES)
+            files = scan_files(folder)
             if not files and (folder / "images").is_dir():
-                files = scan_files(folder / "images", SCAN_SUFFIXES)
+                files = scan_files(folder / "images")
         except PermissionError as error:
             raise InputError(folder, "cannot be read (no permission)", "grant read access") from error
         paths = [str(path) for path in files] + [series.source for series in list_series(folder)]
@@ -96,3 +96,9 @@ class ScanList:
             raise InputError(
                 self.source, f"{len(self.failures)} of {total} scans were left out (first: {first})", "the rest is done"
             )
+
+
+def _as_given(source: str) -> str:
+    """Undo what MONAI does to each word of a configuration: it puts ``::`` in the place of ``#``."""
+    given = source.replace("::", "#")
+    return given if not os.path.exists(source) and split_path(given)[0].exists() else source

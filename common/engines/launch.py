@@ -24,6 +24,7 @@ from typing import Any
 import torch.distributed as dist
 
 import common
+from common.engines.id_values import check_value
 from common.errors import InputError
 
 __all__ = ["Switches", "check_bundle", "one_of", "start_run"]
@@ -42,7 +43,7 @@ _log_file: Path | None = None
 def check_bundle(bundle_root: str | os.PathLike, bundle: str) -> str:
     """Make sure that the folder is this bundle and that the shared code is the one it was made for.
 
-    Under ``python -m monai.bundle`` it also refuses unknown ids and turns errors into one line.
+    Under ``python -m monai.bundle`` it also refuses unknown ids and unfit values, and turns errors into one line.
 
     Args:
         bundle_root: the bundle's folder.
@@ -52,7 +53,8 @@ def check_bundle(bundle_root: str | os.PathLike, bundle: str) -> str:
         The absolute path of the folder.
 
     Raises:
-        InputError: another bundle's folder, another version of ``common``, or an id that no configuration defines.
+        InputError: another bundle's folder, another version of ``common``, or an id that no configuration defines
+            or that is set to what it cannot be.
     """
     if _is_command_line():
         sys.excepthook = _report
@@ -94,32 +96,43 @@ def _arguments(argv: Sequence[str]) -> dict[str, str]:
 
 
 def check_ids(argv: Sequence[str]) -> None:
-    """Refuse ids of the command line that no configuration file defines.
+    """Refuse ids of the command line that no configuration file defines, and what they cannot be set to.
 
     Args:
         argv: the words after ``python -m monai.bundle``.
 
     Raises:
-        InputError: names the id and the nearest one that exists.
+        InputError: names the id, and the nearest one that exists; or see :func:`common.engines.id_values.check_value`.
     """
     given = _arguments(argv)
     if "config_file" not in given or not argv or argv[0] != "run":
         return
-    known: set[str] = set()
+    defaults: dict[str, Any] = {}
     for name in given["config_file"].strip("[]() ").split(","):
         file = Path(name.strip(" '\""))
         if file.suffix == ".json" and file.is_file():
-            known |= set(json.loads(file.read_text(encoding="utf-8")))
-    if not known:
+            defaults |= json.loads(file.read_text(encoding="utf-8"))
+    if not defaults:
         return
-    known = {name.lstrip("+").replace("#", "::").split("::")[0] for name in known}
-    for name in given:
+    known = {name.lstrip("+").replace("#", "::").split("::")[0] for name in defaults}
+    for name, text in given.items():
         top = name.lstrip("+").replace("#", "::").split("::")[0]
-        if name in _RUN_ARGUMENTS or top in known:
+        if name in _RUN_ARGUMENTS:
+            continue
+        if top in known:
+            if name in defaults:
+                check_value(name, text, defaults[name])
             continue
         near = difflib.get_close_matches(top, sorted(known - {"imports"}), n=1)
         hint = f"did you mean --{near[0]}?" if near else "the ids are at the top of the configuration file"
         raise InputError(f"--{name}", "is not an id of this configuration", hint)
+
+
+class _RunLog(logging.FileHandler):
+    """The log of a run. Where the disk is full, the log ends without adding to what the user reads of it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        pass
 
 
 def start_run(output_dir: str | os.PathLike, bundle: str) -> str:
@@ -141,15 +154,14 @@ def start_run(output_dir: str | os.PathLike, bundle: str) -> str:
         folder.mkdir(parents=True, exist_ok=True)
         if dist.is_available() and dist.is_initialized() and dist.get_rank() > 0:
             return str(folder)  # the first process keeps the log
-        handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+        handler = _RunLog(folder / "log.txt", encoding="utf-8")
     except OSError as error:
         raise InputError(folder, f"cannot be written ({error.strerror})", "choose another --output_dir") from error
     handler.setFormatter(logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s"))
     root = logging.getLogger()
-    for old in [h for h in root.handlers if getattr(h, "_is_run_log", False)]:
+    for old in [h for h in root.handlers if isinstance(h, _RunLog)]:
         root.removeHandler(old)
         old.close()
-    handler._is_run_log = True  # type: ignore[attr-defined]
     root.addHandler(handler)
     _log_file = folder / "log.txt"
     logger.info("%s %s writes to %s", bundle, common.__version__, folder)

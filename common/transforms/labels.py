@@ -54,7 +54,8 @@ class ValuesToChannelsd(MapTransform):
             known = torch.tensor((0, *self.scheme.values), dtype=values.dtype, device=values.device)
             strange = values[~torch.isin(values, known)].tolist()
             if strange:
-                shown = ", ".join(f"{value:g}" for value in strange[:5]) + (", ..." if len(strange) > 5 else "")
+                names = list(dict.fromkeys(f"{value:g}" for value in strange))  # each NaN is a value of its own
+                shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
                 raise InputError(
                     _file_of(label), f"carries label values outside 0..19 ({shown})", "renumber it as MRSpineSeg does"
                 )

@@ -29,6 +29,8 @@ import common
 from common.data import LabelScheme
 from common.data.provenance import sha256_of
 from common.data.scan_reader import read_scan
+from common.engines.launch import _first_cause
+from tests.bad_scans import BAD_SCANS
 from tests.bundles.runs import (
     ROOT,
     BlockFinder,
@@ -46,8 +48,9 @@ from tests.bundles.runs import (
     words,
     workflow,
 )
+from tests.dicom_files import SERIES, write_slices
 from tests.helpers import affine_of, noise, write_nifti
-from tests.scan_files import open_elsewhere, picture, write_scan
+from tests.scan_files import LPS, open_elsewhere, picture, write_itk, write_scan
 
 SCHEMA = ROOT.parent / "shared" / "schemas" / "meta_schema_20240725.json"
 ORIENTATIONS = ("RAS", "LPS", "PIR", "SRP", "LAS")  # two of them left-handed; the sagittal one is the phantom's
@@ -120,6 +123,16 @@ MISTAKES = {
     "unknown precision": Mistake("train", {"precision": "fp8"}, ["--precision fp8", "fp32"]),
     "loss not finite": Mistake("train", {"lr": "1e30"}, ["loss", "--lr"]),
     "not writable": Mistake("train", {"output_dir": "{file}"}, ["{file}", "--output_dir"], logged=False),
+    "no number": Mistake("train", {"lr": "abc"}, ["--lr abc", "not a number", "--lr 0.0"], logged=False),
+    "too few numbers": Mistake(
+        "inference", {"spatial_size": "[18,256]"}, ["--spatial_size [18,256]", "3 whole numbers", "'["], logged=False
+    ),
+    "no such device": Mistake("inference", {"device": "gpu"}, ["--device gpu", "--device cpu"], logged=False),
+    "a folder that cannot be made": Mistake("train", {"output_dir": "/proc/out"}, ["/proc/out", "--output_dir"], False),
+    "a path that MONAI changes": Mistake("train", {"output_dir": "a#b"}, ["--output_dir a#b", "without it"], False),
+    "a label map that lies elsewhere": Mistake(
+        "train", {"datalist": "{moved}", "num_workers": 1, "cache_rate": 0}, ["{elsewhere}", "{image}", "resample it"]
+    ),
     "nothing to start from": Mistake("train", {"init_checkpoint": "{missing}"}, ["{missing}", "no weights"]),
     "nothing to evaluate": Mistake("evaluate", {"checkpoint": "{missing}"}, ["{missing}", "--checkpoint"]),
     "no such part": Mistake("evaluate", {"part": "tset"}, ["part=tset", "test"]),
@@ -196,7 +209,7 @@ class BundleTests:
 
     @pytest.fixture(scope="class")
     def scans(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        """One file of each kind that inference has to take, and a broken one."""
+        """A file of each kind that inference has to take, each kind of bad scan, and two files of one name."""
         folder = tmp_path_factory.mktemp("scans")
         values = noise((9, 20, 24), seed=3) * 1000
         oblique = affine_of((4, 1.2, 1.3), (0.15, -0.2, 0.1))
@@ -213,8 +226,14 @@ class BundleTests:
             image.set_qform(oblique, qform)
             image.set_sform(straight, sform)
             nib.save(image, folder / f"{name}.nii.gz")
-        whole = (folder / "RAS.nii.gz").read_bytes()
-        (folder / "broken.nii.gz").write_bytes(whole[: len(whole) // 2])
+        stretched = nib.Nifti1Image(values, None)
+        stretched.set_qform(oblique, 1)
+        stretched.set_sform(straight @ np.diag([1.5, 1, 1, 1]), 1)  # its spacing is not the header's
+        nib.save(stretched, folder / "stretched.nii.gz")
+        nib.save(nib.Nifti1Image(values[..., None], oblique), folder / "series.nii.gz")  # a series of one volume
+        for bad in BAD_SCANS.values():
+            bad.make(folder)
+        write_itk(folder / "scaled.nrrd", values, straight)  # scaled.nii.gz has its name
         return folder
 
     @pytest.fixture(scope="class")
@@ -461,6 +480,33 @@ class BundleTests:
         assert labels.shape == whole.shape
         np.testing.assert_allclose(its, wanted["affine"], atol=1e-3)
 
+    def test_a_data_set_of_all_formats(self, dataset, released, scratch):
+        """It trains, and it is scored as the same set in NIfTI."""
+        kinds = ("mha", "nrrd", "dicom", "nhdr", "nii", "mhd")
+        cases = read_json(dataset / "index.json")["cases"]
+        for number, (case, kind) in enumerate(zip(cases, kinds, strict=True)):
+            for key, form in (("image", kind), ("label", "nii.gz" if kind == "dicom" else kinds[number - 1])):
+                image = nib.load(dataset / case[key])
+                array = np.asarray(image.dataobj)
+                place = scratch / "data" / f"{key}s"
+                place.mkdir(parents=True, exist_ok=True)
+                if form == "dicom" and key == "image":
+                    write_slices(place / case["id"], array, LPS @ image.affine)
+                elif form.startswith("nii") or form == "dicom":
+                    nib.save(nib.Nifti1Image(array, image.affine), place / f"{case['id']}.nii.gz")
+                else:
+                    write_itk(place / f"{case['id']}.{form}", array, image.affine)
+        output = self.train(scratch / "data", scratch / "run", max_epochs=1)
+        assert read_csv(output / "history.csv")[0]["val_mean_dice"]
+        plain = shutil.copytree(dataset, scratch / "plain", ignore=shutil.ignore_patterns("index.json"))
+        training = {key: self.training[key] for key in ("num_folds", "num_validation")}
+        tables = []
+        for folder in (plain, scratch / "data"):
+            ids = {**self.tiny, **training, "dataset_dir": str(folder), "output_dir": str(folder / "out")}
+            run(released, "evaluate", part="all", **ids)
+            tables.append(read_csv(folder / "out" / "dice.csv"))
+        assert tables[0] == tables[1] and len({row["case"] for row in tables[0]}) == 6
+
     # ------------------------------------------------------------------------------------------------ several processes
 
     @pytest.mark.parametrize(("part", "count"), [("heldout", 3), ("validation", 1)])
@@ -503,6 +549,12 @@ class BundleTests:
         values = np.array(label.dataobj)
         values[0, 0, 0] = 42
         nib.save(nib.Nifti1Image(values, label.affine), strange / "labels" / "case1.nii.gz")
+        moved = read_json(dataset / "index.json")["cases"]
+        image = dataset / moved[1]["image"]
+        elsewhere, label = folder / "elsewhere.nii.gz", nib.load(dataset / moved[1]["label"])
+        nib.save(nib.Nifti1Image(np.asarray(label.dataobj), label.affine + 10 * np.eye(4, k=3)), elsewhere)
+        moved[1]["label"] = str(elsewhere)
+        (folder / "moved.json").write_text(json.dumps({"cases": moved}), encoding="utf-8")
         other = folder / "other"
         (other / "configs").mkdir(parents=True)
         (other / "configs" / "metadata.json").write_text('{"bundle": "other"}')
@@ -513,9 +565,12 @@ class BundleTests:
             "file": str(folder / "file"),
             "another": str(folder / "another.pt"),
             "strange": str(strange),
+            "moved": str(folder / "moved.json"),
+            "image": str(image),
+            "elsewhere": str(elsewhere),
             "other": str(other),
             "trained": str(trained),
-            "broken": str(scans / "broken.nii.gz"),
+            "broken": str(scans / BAD_SCANS["truncated"].name),
             "checkpoint": str(released / "models" / "model.pt"),
             "scan": str(scans / "RAS.nii.gz"),
         }
@@ -551,6 +606,83 @@ class BundleTests:
         line = the_line(launch("run", "--config_file", config, *words(ids), cwd=tmp_path))
         trained = json.dumps(self.tiny[name], separators=(",", ":"))
         assert str(released / "models" / "model.pt") in line and f"pass --{name} '{trained}'" in line
+
+    @pytest.mark.parametrize("part", ["train", "validate"])
+    def test_bad_cases_are_named_before_they_are_used(self, part, dataset, tmp_path):
+        with undone():
+            made = workflow(self.root, "train", **self.tiny)
+            made.parser.parse(reset=True)
+            content = made.parser.get_parsed_content(f"{part}#preprocessing")
+            label = str(dataset / "labels" / "case0.nii.gz")
+            for bad in BAD_SCANS.values():
+                path = bad.make(tmp_path)
+                with pytest.raises(RuntimeError) as error:
+                    content({"image": str(path), "label": label})
+                line = str(_first_cause(error.value))
+                assert line.startswith(f"{path}: ") and bad.problem in line
+            image, reference = str(dataset / "images" / "case0.nii.gz"), nib.load(label)
+            values = np.asarray(reference.dataobj)
+            for voxels, affine, problem in (
+                (values[..., :-1], reference.affine, f"its image {image} has "),
+                (values, reference.affine @ np.diag([-1, 1, 1, 1]), f"does not lie where its image {image} does"),
+                (np.where(values == 1, np.nan, values), reference.affine, "label values outside 0..19 (nan)"),
+                (np.stack([values, values], axis=-1), reference.affine, "is not one 3D volume"),
+            ):
+                nib.save(nib.Nifti1Image(voxels, affine), tmp_path / "label.nii")
+                with pytest.raises(RuntimeError) as error:
+                    content({"image": image, "label": str(tmp_path / "label.nii")})
+                line = str(_first_cause(error.value))
+                assert line.startswith(f"{tmp_path}/label.nii: ") and problem in line
+
+    def test_full_disk(self, trained, dataset, released, scans, launch, scratch):
+        """No file can grow beyond a limit: one line, nothing half written, and what was there is as it was."""
+        output = shutil.copytree(trained, scratch / "trained")
+        before = {name: data for name, data in content_of(output).items() if name.endswith(".pt")}
+        ids = {**self.tiny, **self.training, "bundle_root": self.root, "dataset_dir": dataset, "output_dir": output}
+        command = ["run", "--config_file", files_of(self.root, "train")[0]]
+        line = the_line(
+            launch(*command, *words(ids | {"max_epochs": 4, "resume": "true"}), cwd=scratch, largest_file=50_000)
+        )
+        assert f"{output}/model" in line and "cannot be written (File too large); free space" in line
+        after = content_of(output)
+        assert {name: data for name, data in after.items() if name.endswith(".pt")} == before
+        assert not [name for name in after if ".tmp" in name]
+
+        ids = {**self.tiny, "bundle_root": released, "input": scans / "RAS.nii.gz", "output_dir": scratch / "out"}
+        command = ["run", "--config_file", files_of(released, "inference")[0]]
+        line = the_line(launch(*command, *words(ids), cwd=scratch, largest_file=3_000))
+        assert f"{scratch}/out/RAS_overlay.png: cannot be written (File too large); free space" in line
+        assert {path.name for path in (scratch / "out").iterdir()} == {
+            "RAS_seg.nii.gz", "labels.ctbl", "labels_itksnap.txt", "log.txt", "volumes.csv",
+        }  # fmt: skip
+
+    # -------------------------------------------------------------------------------------------------- names of files
+
+    def test_a_whole_run_under_any_name(self, dataset, scratch, monkeypatch):
+        folder = scratch / "Frau Müller 脊柱 'a' \"b\" $c @d %e {f} [g]"
+        data = shutil.copytree(dataset, folder / "data")
+        monkeypatch.chdir(folder)
+        trained = self.train(data, folder / "run", max_epochs=1)
+        ids = {**self.tiny, "dataset_dir": str(data), "checkpoint": str(trained / "model.pt")}
+        training = {key: self.training[key] for key in ("num_folds", "num_validation")}
+        run(self.root, "evaluate", output_dir=str(folder / "eval"), **ids, **training)
+        assert read_csv(folder / "eval" / "dice.csv")
+        run(self.root, "inference", output_dir=str(folder / "seg"), **ids)
+        assert len(list((folder / "seg").glob("case*_seg.nii.gz"))) == 6
+        assert not [path for path in scratch.iterdir() if path != folder]
+
+    def test_names_that_the_command_line_could_misread(self, released, launch, tmp_path):
+        """A series by its UID, below a folder with a '#', from a shell's words to files."""
+        name = "脊柱 'é' #1 $x @y %z"
+        voxels = picture()
+        series = write_slices(tmp_path / name / "$t1", voxels, np.diag([1.0, 1, 4, 1]))
+        write_slices(series, voxels, np.diag([1.0, 1, 4, 1]), [f"b{k}" for k in range(8)], series=SERIES)
+        output = tmp_path / "out 脊 'é' $x @y %z"
+        ids = {**self.tiny, "bundle_root": released, "input": f"{series}#{SERIES}", "output_dir": output}
+        finished = launch("run", "--config_file", files_of(released, "inference")[0], *words(ids), cwd=tmp_path)
+        assert finished.status == 0 and not finished.err, finished.err
+        (labels,) = output.glob("*_seg.nii.gz")
+        assert read_json(output / labels.name.replace(".nii.gz", ".json"))["input"]["file"] == f"{series}#{SERIES}"
 
     # -------------------------------------------------------------------------------------------------------- training
 
@@ -649,13 +781,25 @@ class BundleTests:
 
     # ------------------------------------------------------------------------------------------------------- inference
 
-    def test_a_broken_scan_is_counted_and_the_rest_is_done(self, segmented, scans):
+    def test_bad_scans_are_counted_and_the_rest_is_done(self, segmented, scans):
         output, finished = segmented
+        # Among others, DICOM without an image is no scan at all, and passed over.
+        bad = {str(scans / one.name): one.problem for name, one in BAD_SCANS.items() if name != "no image"}
+        bad[str(scans / "scaled.nrrd")] = "has the same name as"
+        good = {path.name.split(".nii")[0] for path in scans.iterdir()} - {
+            Path(path).name.split(".nii")[0] for path in bad
+        }
+        good -= {BAD_SCANS["no image"].name}
         line = the_line(finished)
         assert finished.status == 1
-        good = sorted(path.name.split(".nii")[0] for path in scans.iterdir() if path.name != "broken.nii.gz")
-        assert f"1 of {len(good) + 1} scans" in line and "broken.nii.gz" in line
-        assert sorted(path.name for path in output.glob("*_seg.nii.gz")) == sorted(f"{n}_seg.nii.gz" for n in good)
+        assert line.startswith(
+            f"error: {scans}: {len(bad)} of {len(good) + len(bad)} scans were left out (first: {scans}/"
+        )
+        told = finished.out.splitlines()
+        for path, problem in bad.items():
+            assert len([word for word in told if f" {path}: " in word and problem in word]) == 1, path
+        assert {path.name for path in output.glob("*_seg.nii.gz")} == {f"{name}_seg.nii.gz" for name in good}
+        assert TRACE not in finished.out
 
     def test_label_maps_lie_on_their_scans(self, segmented, scans):
         output, _ = segmented
@@ -663,7 +807,7 @@ class BundleTests:
         for path in sorted(output.glob("*_seg.nii.gz")):
             name = path.name.removesuffix("_seg.nii.gz")
             scan, labels = nib.load(next(scans.glob(f"{name}.nii*"))), nib.load(path)
-            assert labels.shape == scan.shape, name
+            assert labels.shape == scan.shape[:3], name
             assert labels.get_data_dtype() == np.uint8 and labels.header.get_slope_inter() in ((None, None), (1, 0)), (
                 name
             )
@@ -673,7 +817,8 @@ class BundleTests:
                 assert int(labels.header[code]) == int(scan.header[code]), f"{name}: {code}"
                 matrices = [getattr(image, f"get_{form}")() for image in (labels, scan)]
                 np.testing.assert_allclose(*matrices, atol=1e-4, err_msg=f"{name}: {form}")
-            np.testing.assert_allclose(labels.header.get_zooms(), scan.header.get_zooms(), rtol=1e-5, err_msg=name)
+            zooms = labels.header.get_zooms()
+            np.testing.assert_allclose(zooms, scan.header.get_zooms()[:3], rtol=1e-5, err_msg=name)
             assert set(np.unique(labels.dataobj)) <= allowed, name
 
     def test_volumes_agree_with_the_label_maps(self, segmented):

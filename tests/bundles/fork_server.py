@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import runpy
 import sys
 
@@ -28,6 +29,8 @@ def become(job: dict) -> None:
     ):
         os.dup2(os.open(name, mode | os.O_CREAT, 0o644), number)
     os.environ.update(job["environment"])
+    if job["largest_file"] is not None:  # no file may grow beyond: what a full disk is to a writer
+        resource.setrlimit(resource.RLIMIT_FSIZE, (job["largest_file"], job["largest_file"]))
     sys.argv = ["monai.bundle", *job["arguments"]]
     sys.path[0] = job["cwd"]  # as `python -m` has it
     runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)

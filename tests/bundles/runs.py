@@ -18,6 +18,7 @@ from typing import Any
 
 import monai
 import numpy as np
+import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 
@@ -65,15 +66,21 @@ class Launcher:
             )
             assert self.server.stdout.readline() == "ready\n"
 
-    def __call__(self, *arguments: object, cwd: Path, fresh: bool = False) -> Finished:
-        """Run one command to its end; ``fresh`` with an interpreter of its own."""
+    def __call__(self, *arguments: object, cwd: Path, fresh: bool = False, largest_file: int | None = None) -> Finished:
+        """Run one command to its end; ``fresh`` with an interpreter of its own.
+
+        ``largest_file``: bytes beyond which no file can be written, as on a full disk.
+        """
         arguments = [str(argument) for argument in arguments]
         if fresh or self.server is None:
+            if largest_file is not None:
+                pytest.skip("needs fork")
             command = [sys.executable, "-m", "monai.bundle", *arguments]
             done = subprocess.run(command, cwd=cwd, env=self.environment, capture_output=True, text=True)
             return Finished(done.returncode, done.stdout, done.stderr)
         out, err = (self.folder / f"{next(self.number)}.txt" for _ in range(2))
         job = {"arguments": arguments, "cwd": str(cwd), "out": str(out), "err": str(err), "environment": {}}
+        job["largest_file"] = largest_file
         self.server.stdin.write(json.dumps(job) + "\n")
         self.server.stdin.flush()
         status = int(self.server.stdout.readline())

@@ -22,7 +22,7 @@ class TestSAFNet(BundleTests):
         "a part of the network that is no boolean": Mistake(
             "inference", {"aspp": "1.5"}, ["--aspp 1.5", "true or false"]
         ),
-        "unknown schedule": Mistake("train", {"schedule": "linear"}, ["--schedule linear", "plateau or cosine"]),
+        "unknown schedule": Mistake("train", {"schedule": "linear"}, ["--schedule linear", "plateau, step or cosine"]),
         "unknown selection": Mistake(
             "train", {"selection": "acuracy"}, ["--selection acuracy", "choose dice or accuracy"]
         ),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from common.data.atomic import atomic_path, write_csv, write_json, write_text
 from common.errors import InputError
@@ -57,6 +59,32 @@ def test_disk_errors_are_one_clear_line(tmp_path):
     with pytest.raises(InputError, match="cannot be written"):
         write_text(tmp_path / "folder", "text")
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+
+
+def test_a_disk_error_behind_another_error_is_the_same_line(tmp_path):
+    """A full disk, as torch meets it: its own error comes up while the disk's is on its way."""
+    path = tmp_path / "model.pt"
+
+    class Full(io.BytesIO):
+        def write(self, data):
+            if self.tell() + len(data) > 500:
+                raise OSError(28, "No space left on device")
+            return super().write(data)
+
+    with pytest.raises(InputError) as caught, atomic_path(path):
+        torch.save({"weight": torch.zeros(1000)}, Full())
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    assert str(caught.value) == (
+        f"{path}: cannot be written (No space left on device); free space or choose another output_dir"
+    )
+
+
+def test_an_input_error_of_the_block_stays_what_it_is(tmp_path):
+    with pytest.raises(InputError, match=r"^scan: is broken; mend it$"), atomic_path(tmp_path / "a"):
+        try:
+            raise OSError(5, "Input/output error")
+        except OSError as error:
+            raise InputError("scan", "is broken", "mend it") from error
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")

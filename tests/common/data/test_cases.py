@@ -7,12 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 
 from common.data import CaseList, SpineCases, find_cases
 from common.data import cases as cases_module
 from common.data.cases import case_id, scan_files
+from common.data.scan_reader import FORMATS
 from common.errors import InputError
+from tests.dicom_files import write_slices
 from tests.helpers import write_nifti
+from tests.scan_files import picture, write_scan
 
 
 def touch(*paths: Path) -> None:
@@ -55,16 +59,24 @@ def message(call, *args, **kwargs) -> str:
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("a.nii.gz", "a"), ("a.nii", "a"), ("A.b.NII.GZ", "A.b"), ("x.json", "x"), ("a.nii.gz.nii", "a.nii.gz")],
-)
+    [
+        ("a.nii.gz", "a"), ("a.nii", "a"), ("A.b.NII.GZ", "A.b"), ("x.dcm", "x"), ("a.nii.gz.nii", "a.nii.gz"),
+        ("a.b.mha", "a.b"), ("a.NRRD", "a"), ("a", "a"),
+    ],
+)  # fmt: skip
 def test_case_id(name, expected):
     assert case_id(Path("/data") / name) == expected
 
 
+def test_case_id_of_a_folder(tmp_path):
+    (tmp_path / "a.2").mkdir()
+    assert case_id(tmp_path / "a.2") == "a.2"
+
+
 def test_scan_files_are_in_order_and_nothing_else_counts(tmp_path):
-    touch(*(tmp_path / name for name in ("b.nii", "a.nii.gz", "C.NII", ".hidden.nii", "notes.txt", "a.json")))
+    touch(*(tmp_path / name for name in ("b.nii", "a.nii.gz", "C.MHA", "d.nhdr", "d.raw", ".h.nii", "n.txt", "a.json")))
     (tmp_path / "folder.nii").mkdir()
-    assert [path.name for path in scan_files(tmp_path)] == ["C.NII", "a.nii.gz", "b.nii"]
+    assert [path.name for path in scan_files(tmp_path)] == ["C.MHA", "a.nii.gz", "b.nii", "d.nhdr"]
 
 
 class TestFolders:
@@ -100,17 +112,37 @@ class TestFolders:
         (root / "images").mkdir()
         assert message(find_cases, root) == f"{root}: has neither index.json nor a folder labels/; {advice}"
         (root / "labels").mkdir()
-        assert message(find_cases, root) == (f"{root}/images: holds no NIfTI file (.nii.gz, .nii); put the scans there")
+        assert message(find_cases, root) == f"{root}/images: holds no scan ({FORMATS}); put the scans there"
         touch(root / "images/a.nii", root / "labels/A.nii")
         assert message(find_cases, root) == (
             f"{root}/images/a.nii: has no label map of the same name in {root}/labels; add it or move the image away"
         )
 
-    def test_two_images_of_one_name(self, tmp_path):
-        touch(tmp_path / "images/a.nii", tmp_path / "images/a.nii.gz", tmp_path / "labels/a.nii")
+    def test_all_formats_in_one_set(self, tmp_path):
+        for number, kind in enumerate(("nii", "mha", "nhdr")):
+            write_scan(tmp_path / "images", kind).rename(tmp_path / "images" / f"{number}.{kind}")
+        for name in ("3", ".4"):
+            write_slices(tmp_path / "images" / name, picture(), np.eye(4))
+        touch(tmp_path / "images/notes/readme.txt")
+        touch(*(tmp_path / "labels" / name for name in ("0.nrrd", "1.nii.gz", "2.mha", "3.nii.gz")))
+        found = [(case["id"], Path(case["image"]).name, Path(case["label"]).name) for case in find_cases(tmp_path)]
+        assert found == [
+            ("0", "0.nii", "0.nrrd"), ("1", "1.mha", "1.nii.gz"), ("2", "2.nhdr", "2.mha"), ("3", "3", "3.nii.gz"),
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize("other", ["a.mha", "a.nii.gz"])
+    def test_two_images_of_one_name(self, tmp_path, other):
+        touch(tmp_path / "images/a.nii", tmp_path / "images" / other, tmp_path / "labels/a.nii")
+        first, second = sorted(("a.nii", other))
         assert message(find_cases, tmp_path) == (
-            f"{tmp_path}/images/a.nii.gz: has the same case id 'a' as {tmp_path}/images/a.nii; "
+            f"{tmp_path}/images/{second}: has the same case id 'a' as {tmp_path}/images/{first}; "
             "give each case its own id"
+        )
+
+    def test_two_label_maps_of_one_name(self, tmp_path):
+        touch(tmp_path / "images/a.nii", tmp_path / "labels/a.mha", tmp_path / "labels/a.nii")
+        assert message(find_cases, tmp_path) == (
+            f"{tmp_path}/labels/a.nii: is a label map of the same case as {tmp_path}/labels/a.mha; keep one of them"
         )
 
 
@@ -159,6 +191,7 @@ class TestDatalist:
             ('{"cases": []}', 'has no list \'cases\'; write {"cases": [{"image": ..., "label": ...}, ...]}'),
             ('{"cases": {}}', 'has no list \'cases\'; write {"cases": [{"image": ..., "label": ...}, ...]}'),
             ('{"cases": [{"image": "a.nii"}]}', "case 0 has no 'image' or no 'label'; name both files"),
+            ('{"cases": [{"image": 1, "label": 2}]}', "case 0 has no 'image' or no 'label'; name both files"),
             ('{"cases": ["a.nii"]}', "case 0 has no 'image' or no 'label'; name both files"),
         ],
     )
@@ -175,6 +208,16 @@ class TestDatalist:
         assert message(find_cases, tmp_path, tmp_path / "own.json") == (
             f"{tmp_path}/own.json: does not exist; pass --datalist with a JSON file, or leave it out"
         )
+
+    def test_a_series_is_named_by_its_folder(self, tmp_path):
+        folder = write_scan(tmp_path, "dicom")
+        touch(tmp_path / "a.nii", tmp_path / "b.nii")
+        uid = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))[0]
+        rows = [{"image": "series", "label": "a.nii"}, {"image": f"series#{uid}", "label": "b.nii", "id": "named"}]
+        (tmp_path / "index.json").write_text(json.dumps({"cases": rows}), encoding="utf-8")
+        assert [(case["id"], case["image"]) for case in find_cases(tmp_path)] == [
+            ("named", f"{folder}#{uid}"), ("series", str(folder)),
+        ]  # fmt: skip
 
     @pytest.mark.parametrize("key", ["image", "label"])
     def test_missing_file(self, tmp_path, key):

@@ -73,7 +73,7 @@ class TestGeometry:
         assert np.allclose(image.get_sform(), image.get_qform(), atol=1e-5)
         assert image.header.get_xyzt_units() == ("mm", "unknown")
 
-    @pytest.mark.parametrize("count", [2, 200])
+    @pytest.mark.parametrize("count", [3, 200])
     def test_few_and_many_slices(self, tmp_path, count):
         array = np.random.default_rng(0).integers(0, 20, (5, 4, count))
         source = write_slices(tmp_path / "series", array.astype(np.int16), np.diag([1.0, 1, 2, 1]))

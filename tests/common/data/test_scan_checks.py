@@ -46,7 +46,8 @@ CONSTANT = "has the same value in every voxel; pass a scan with a picture in it"
 BAD = {
     "4D": (noise((4, 5, 6, 2)), "is not one 3D volume (its size is 4 x 5 x 6 x 2); pass a single volume"),
     "2D": (noise((4, 5)), "is not one 3D volume (its size is 4 x 5); pass a single volume"),
-    "one slice": (noise((4, 5, 1)), "is not one 3D volume (its size is 4 x 5 x 1); pass a single volume"),
+    "one slice": (noise((4, 5, 1)), "has 1 slice (its size is 4 x 5 x 1); pass a volume of 3 slices or more"),
+    "two slices": (noise((4, 2, 5)), "has 2 slices (its size is 4 x 2 x 5); pass a volume of 3 slices or more"),
     "nan": (spoiled(np.nan), "has voxels that are NaN or infinite; re-export the scan"),
     "infinite": (spoiled(-np.inf), "has voxels that are NaN or infinite; re-export the scan"),
     "blank": (np.zeros((4, 5, 6), np.int16), CONSTANT),

@@ -9,15 +9,16 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from monai.data import DataLoader, Dataset, NibabelReader
+from monai.data import DataLoader, Dataset
 from monai.transforms import Compose, EnsureChannelFirstd, Invertd, LoadImage, LoadImaged, NormalizeIntensityd
 
+from common.data.label_writer import write_label_map
 from common.data.scan_checks import check_scan
 from common.data.scan_reader import ScanReader, list_series, read_geometry, read_scan, scan_format, source_files
 from common.errors import InputError
 from common.transforms import CropAnteriorPosteriord, FitToGridd
 from tests.dicom_files import SERIES, write_slices
-from tests.helpers import CODES, affine_of, stored
+from tests.helpers import CODES, affine_of
 from tests.scan_files import FORMATS, LPS, centre, picture, write_itk, write_scan
 
 ALL_CODES = ["".join(code) for axes in permutations(("LR", "AP", "IS")) for code in product(*axes)]
@@ -56,21 +57,45 @@ class TestReadScan:
         assert array.shape == (12, 10, 8) == tuple(meta["spatial_shape"])
         assert meta["filename_or_obj"] == str(path) and meta["space"] == "RAS"
         assert np.array_equal(meta["affine"], meta["original_affine"]) and meta["affine"] is not meta["original_affine"]
-        channel = meta["original_channel_dim"]
-        assert channel == "no_channel" or np.isnan(channel)
+        assert meta["original_channel_dim"] == "no_channel"
         shape, affine = read_geometry(path)
         assert tuple(shape) == array.shape and np.allclose(affine, meta["affine"])
 
-    @pytest.mark.parametrize("code", CODES)
-    def test_nifti_is_as_monai_reads_it(self, tmp_path, code):
-        image = nib.Nifti1Image(*stored(picture(), OBLIQUE, code))
-        image.set_qform(np.diag([2.0, 3, 4, 1]), 2)  # its spacing is the header's: MONAI prefers it to the sform
+    @pytest.mark.parametrize("sform", [0, 2])
+    @pytest.mark.parametrize("qform", [0, 1])
+    @pytest.mark.parametrize("stretch", [1, 2.5])
+    def test_a_nifti_header_with_two_matrices(self, tmp_path, sform, qform, stretch):
+        """The sform goes first, even where its spacing is not the header's; without codes the spacing is all."""
+        image = nib.Nifti1Image(picture(), None)
+        image.set_qform(OBLIQUE, qform)  # this sets the header's spacing
+        image.set_sform(affine_of((0.7, 0.8, 3.3)) @ np.diag([stretch, 1, 1, 1]), sform)
         nib.save(image, tmp_path / "a.nii")
-        reader = NibabelReader()
-        array, meta = reader.get_data(reader.read(tmp_path / "a.nii"))
-        ours, its = read_scan(tmp_path / "a.nii")
-        assert np.array_equal(array, ours) and its.keys() == meta.keys() | {"filename_or_obj"}
-        assert all(np.array_equal(its[key], meta[key]) for key in ("affine", "original_affine", "spatial_shape"))
+        expected = image.get_sform() if sform else image.get_qform() if qform else image.header.get_base_affine()
+        seen = LoadImage(reader=ScanReader())(tmp_path / "a.nii")
+        for affine in (seen.affine, seen.meta["original_affine"], read_geometry(tmp_path / "a.nii")[1]):
+            assert np.array_equal(affine, expected)
+        assert np.array_equal(expected, nib.load(tmp_path / "a.nii").affine) and np.array_equal(seen, picture())
+        write_label_map(picture() > 500, tmp_path / "a.nii", tmp_path / "seg.nii")
+        assert np.array_equal(nib.load(tmp_path / "seg.nii").affine, expected)
+
+    @pytest.mark.parametrize("more", [(1,), (1, 1)])
+    def test_a_series_of_one_volume(self, tmp_path, more):
+        path = tmp_path / "a.nii.gz"
+        nib.save(nib.Nifti1Image(picture().reshape(12, 10, 8, *more), OBLIQUE), path)
+        check_scan(path)
+        array, meta = read_scan(path)
+        assert np.array_equal(array, picture()) and tuple(meta["spatial_shape"]) == (12, 10, 8)
+        image = LoadImage(reader=ScanReader(), ensure_channel_first=True)(path)
+        assert image.shape == (1, 12, 10, 8)
+        write_label_map(picture() > 500, path, tmp_path / "seg.nii")
+        labels = nib.load(tmp_path / "seg.nii")
+        assert labels.shape == (12, 10, 8) and np.allclose(labels.affine, OBLIQUE, atol=1e-5)
+        assert np.allclose(labels.header.get_zooms(), nib.load(path).header.get_zooms()[:3])
+
+    def test_one_kind_of_metadata(self, tmp_path):
+        """A batch may hold scans of all formats."""
+        metas = [read_scan(write_scan(tmp_path / kind, kind))[1] for kind in FORMATS]
+        assert all({k: type(v) for k, v in meta.items()} == {k: type(v) for k, v in metas[0].items()} for meta in metas)
 
     @pytest.mark.parametrize("name", ["a.mha", "a.nrrd"])
     @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.float32, np.float64])

@@ -10,6 +10,7 @@ import SimpleITK as sitk  # noqa: N813
 from common.data import ScanList
 from common.data.scan_reader import FORMATS
 from common.errors import InputError
+from tests.bad_scans import BAD_SCANS
 from tests.dicom_files import write_slices
 from tests.helpers import noise
 
@@ -29,30 +30,8 @@ def write(path, array=GOOD):
     return path
 
 
-def spoiled(value: float) -> np.ndarray:
-    array = noise((4, 5, 6))
-    array[1, 2, 3] = value
-    return array
-
-
-def huge() -> bytes:
-    """A file whose header asks for more voxels than there can be."""
-    content = bytearray(nib.Nifti1Image(GOOD, np.eye(4)).to_bytes())
-    content[42:48] = np.array([32767] * 3, np.int16).tobytes()
-    content[108:112] = np.array([1e30], np.float32).tobytes()  # and for its first voxel far behind the end
-    return bytes(content)
-
-
-# What is wrong with a scan, and what the user reads.
-BAD = {
-    "4D": (np.zeros((4, 5, 6, 2), np.int16), "is not one 3D volume (its size is 4 x 5 x 6 x 2); pass a single volume"),
-    "2D": (noise((4, 5)), "is not one 3D volume (its size is 4 x 5); pass a single volume"),
-    "one slice": (noise((4, 5, 1)), "is not one 3D volume (its size is 4 x 5 x 1); pass a single volume"),
-    "nan": (spoiled(np.nan), "has voxels that are NaN or infinite; re-export the scan"),
-    "infinite": (spoiled(-np.inf), "has voxels that are NaN or infinite; re-export the scan"),
-    "blank": (np.zeros((4, 5, 6), np.int16), "has the same value in every voxel; pass a scan with a picture in it"),
-    "constant": (np.full((4, 5, 6), 7.5), "has the same value in every voxel; pass a scan with a picture in it"),
-}
+CONSTANT = np.zeros((4, 5, 6), np.int16)
+PROBLEM = "has the same value in every voxel; pass a scan with a picture in it"
 
 
 class TestScanList:
@@ -77,17 +56,16 @@ class TestScanList:
         assert [item["id"] for item in ScanList(tmp_path).items] == ["a"]
 
     def test_a_bad_file_among_others(self, tmp_path, caplog):
-        array, problem = BAD["nan"]
         for name in ("a.nii", "c.nii.gz"):
             write(tmp_path / name)
-        bad = write(tmp_path / "b.nii", array)
+        bad = write(tmp_path / "b.nii", CONSTANT)
         with caplog.at_level(logging.ERROR):
             scans = ScanList(tmp_path)
         assert [item["id"] for item in scans.items] == ["a", "c"]
-        assert scans.failures == [{"file": str(bad), "problem": f"{bad}: {problem}"}]
-        assert caplog.messages == [f"{bad}: {problem}"]
+        assert scans.failures == [{"file": str(bad), "problem": f"{bad}: {PROBLEM}"}]
+        assert caplog.messages == [f"{bad}: {PROBLEM}"]
         assert message(scans.finish) == (
-            f"{tmp_path}: 1 of 3 scans were left out (first: {bad}: {problem}); the rest is done"
+            f"{tmp_path}: 1 of 3 scans were left out (first: {bad}: {PROBLEM}); the rest is done"
         )
 
     def test_two_files_of_one_name(self, tmp_path):
@@ -99,23 +77,27 @@ class TestScanList:
         ]
 
     def test_a_name_is_free_where_its_first_file_is_bad(self, tmp_path):
-        write(tmp_path / "a.nii", BAD["blank"][0])
+        write(tmp_path / "a.nii", CONSTANT)
         second = write(tmp_path / "a.nii.gz")
         scans = ScanList(tmp_path)
         assert scans.items == [{"image": str(second), "id": "a"}] and len(scans.failures) == 1
 
     def test_a_single_bad_file_is_refused_at_once(self, tmp_path):
-        array, problem = BAD["4D"]
-        path = write(tmp_path / "series.nii", array)
+        path = write(tmp_path / "grey.nii", CONSTANT)
         for source in (path, tmp_path):
-            assert message(ScanList, source) == f"{path}: {problem}"
+            assert message(ScanList, source) == f"{path}: {PROBLEM}"
+
+    @pytest.mark.parametrize("kind", BAD_SCANS)
+    def test_every_kind_of_bad_scan(self, tmp_path, kind):
+        path = BAD_SCANS[kind].make(tmp_path)
+        found = message(ScanList, path)
+        assert found.startswith(f"{path}: ") and BAD_SCANS[kind].problem in found
 
     def test_only_bad_files(self, tmp_path):
-        array, problem = BAD["constant"]
         for name in ("a.nii", "b.nii"):
-            write(tmp_path / name, array)
+            write(tmp_path / name, CONSTANT)
         assert message(ScanList, tmp_path) == (
-            f"{tmp_path}: none of its 2 scans can be used (first: {tmp_path}/a.nii: {problem}); pass {FORMATS}"
+            f"{tmp_path}: none of its 2 scans can be used (first: {tmp_path}/a.nii: {PROBLEM}); pass {FORMATS}"
         )
 
     @pytest.mark.parametrize("source", [None, "", "None"])
@@ -144,3 +126,17 @@ def test_scans_of_all_formats(tmp_path):
     assert scans.failures == []
     assert [item["id"] for item in scans.items] == ["a", "b", "c", "p1_t2", "p2_t2"]
     assert ScanList(tmp_path / "p1" / "t2").items == [{"image": str(tmp_path / "p1" / "t2"), "id": "t2"}]
+
+
+def test_a_path_that_monai_has_changed(tmp_path):
+    """A configuration turns each '#' into '::'."""
+    folder = write_slices(tmp_path / "a#b", GOOD, np.diag([1.0, 1.0, 4.0, 1.0]))
+    uid = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))[0]
+    for source in (folder, f"{folder}#{uid}", folder / "IM0000.dcm"):
+        expected = ScanList(source).items
+        assert expected[0]["image"] == str(source)
+        assert ScanList(str(source).replace("#", "::")).items == expected
+    (tmp_path / "a::b").mkdir()  # what is there is meant
+    write(tmp_path / "a::b" / "scan.nii")
+    assert [item["id"] for item in ScanList(tmp_path / "a::b").items] == ["scan"]
+    assert message(ScanList, f"{tmp_path}/no::where").startswith(f"{tmp_path}/no::where: does not exist")

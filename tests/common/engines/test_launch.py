@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
@@ -16,6 +17,7 @@ from common.engines.launch import check_ids
 from common.errors import InputError
 
 CONFIG = {
+    "unet_features": [64, 128],
     "imports": ["$import os"],
     "lr": 0.001,
     "resume": False,
@@ -23,6 +25,21 @@ CONFIG = {
     "train": {"trainer": {"max_epochs": 3}},
     "validate#dataset": "x",
     "+extra": 1,
+    "max_epochs": 50,
+    "epochs": 50,
+    "seed": 0,
+    "size": [18, 256, 128],
+    "range": [5.0, 8.0],
+    "turn_prob": 0.5,
+    "crop_fraction": 0.5,
+    "lr_factor": 0.5,
+    "val_interval": 1,
+    "spatial_size": [2, 2],
+    "device": "$torch.device('cpu')",
+    "datalist": None,
+    "input": "@dataset_dir",
+    "free": "@x",
+    "name": "a",
 }
 
 
@@ -74,6 +91,26 @@ class TestCheckIds:
             "--extra 2 --+lr 3",
             "--run_id run --init_id initialize --final_id finalize --meta_file m.json --logging_file l --tracking x",
             "-- word",
+            # numbers in any spelling, what MONAI evaluates or looks up, and None, which it ignores
+            "--lr 1",
+            "--lr 1e-4",
+            "--lr None",
+            "--lr $@base/2",
+            "--lr @base",
+            "--lr %other.json::lr",
+            "--epochs 7 --seed 0",
+            "--size 1,2,3",
+            "--size [1,2,3]",
+            "--size (1,2,3)",
+            "--size [1,'@b','$3']",
+            "--range [0,2.5]",
+            "--unet_features [8,16,32] --unet_features [8]",
+            "--turn_prob 0 --turn_prob=1",
+            "--device cpu",
+            "--datalist 3 --free [1] --name 3",
+            "--train#trainer#max_epochs many",
+            "--input /scans#1.2.3",
+            "--output_dir ./$x --datalist ./%y",
         ],
     )
     def test_known_ids_pass(self, config, words):
@@ -97,6 +134,62 @@ class TestCheckIds:
     def test_unknown_ids_are_refused(self, config, words, expected):
         assert message(check_ids, ["run", "--config_file", config, *words.split()]) == expected
         assert message(check_ids, ["run", *words.split(), f"--config_file={config}"]) == expected
+
+    @pytest.mark.parametrize(
+        ("words", "expected"),
+        [
+            *((f"--lr {word}", "is not a number; pass one such as --lr 0.001")
+              for word in ("abc", "true", "True", "nan", "1e999", "[1]", "null", "1,5")),
+            *((f"--epochs {word}", "is not a whole number; pass one such as --epochs 50")
+              for word in ("2.5", "two", "2.0", "[2]", "True", "inf")),
+            *((f"--size {word}", "is not a list of 3 whole numbers; pass one such as --size '[18,256,128]'")
+              for word in ("18", "[18,256]", "[1,2,3,4]", "[1,2,3.5]", "[1,2,x]", "abc", "[1,2,None]")),
+            ("--range [1]", "is not a list of 2 numbers; pass one such as --range '[5.0,8.0]'"),
+            ("--unet_features []", "is not a list of whole numbers; pass one such as --unet_features '[64,128]'"),
+            ("--unet_features [8,1.5]", "is not a list of whole numbers; pass one such as --unet_features '[64,128]'"),
+            ("--unet_features [8,0]", "is out of range; each has to be 1 or more"),
+            ("--lr -1", "is out of range; it has to be 0 or more"),
+            ("--seed -1", "is out of range; it has to be 0 or more"),
+            ("--max_epochs 0", "is out of range; it has to be 1 or more"),
+            ("--val_interval 0", "is out of range; it has to be 1 or more"),
+            ("--spatial_size [8,0]", "is out of range; each has to be 1 or more"),
+            ("--range [-1,2]", "is out of range; each has to be 0 or more"),
+            ("--turn_prob 1.1", "is out of range; it has to be from 0 to 1"),
+            ("--crop_fraction 0", "is out of range; it has to be above 0 and at most 1"),
+            ("--crop_fraction 7", "is out of range; it has to be above 0 and at most 1"),
+            ("--lr_factor 1", "is out of range; it has to be above 0 and below 1"),
+            ("--device gpu", "is not a device; pass --device cpu, or cuda:0 for a GPU"),
+            ("--output_dir /a#b", "has a '#', which MONAI replaces by '::'; use a path without it"),
+            ("--output_dir 2024", "is read as 2024, not as a folder's name; pass ./2024"),
+        ],
+    )  # fmt: skip
+    def test_values_of_another_kind_are_refused(self, config, words, expected):
+        assert message(check_ids, ["run", "--config_file", config, *words.split()]) == f"{words}: {expected}"
+
+    def test_a_value_that_is_missing(self, config):
+        for words in (["--lr"], ["--lr", "--epochs", "3"]):
+            assert message(check_ids, ["run", "--config_file", config, *words]).endswith(
+                ": is not a number; pass one such as --lr 0.001"
+            )
+
+    @pytest.mark.parametrize("device", ["cuda:99", "meta:x"])
+    def test_a_device_that_is_not_there(self, config, device):
+        found = message(check_ids, ["run", "--config_file", config, "--device", device])
+        assert found.startswith(f"--device {device}: is not ")
+        assert found.endswith("; pass --device cpu, or cuda:0 for a GPU") and len(found) < 200
+
+    @pytest.mark.parametrize("mark", "$@%")
+    def test_a_file_whose_name_means_something_to_monai(self, config, mark, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / f"{mark}scan.nii").touch()
+        assert message(check_ids, ["run", "--config_file", config, "--input", f"{mark}scan.nii"]) == (
+            f"--input {mark}scan.nii: begins with '{mark}', which has a meaning of its own; pass ./{mark}scan.nii"
+        )
+
+    def test_a_later_configuration_says_the_kind(self, config, tmp_path):
+        second = tmp_path / "second.json"
+        second.write_text(json.dumps({"epochs": 1.5, "size": None}), encoding="utf-8")
+        check_ids(["run", "--config_file", f"{config},{second}", "--epochs", "2.5", "--size", "any"])
 
     @pytest.mark.parametrize("spelling", ["['{0}','{1}']", '["{0}", "{1}"]', "[{0},{1}]", "{0},{1}", "({0}, {1})"])
     def test_two_configuration_files(self, config, tmp_path, spelling):
@@ -215,6 +308,16 @@ class TestStartRun:
         for _ in range(2):
             start_run(tmp_path, "some_net")
         assert (tmp_path / "log.txt").read_text().count("writes to") == 2
+
+    def test_a_log_on_a_full_disk_is_silent(self, tmp_path, capfd):
+        logging.getLogger().setLevel(logging.INFO)
+        start_run(tmp_path, "some_net")
+        (log,) = [handler for handler in logging.getLogger().handlers if isinstance(handler, launch._RunLog)]
+        with contextlib.suppress(OSError), open("/dev/full", "w") as full:
+            before = log.setStream(full)
+            logging.getLogger("somewhere").info("nowhere to be kept")
+            log.stream = before
+        assert capfd.readouterr() == ("", "")
 
     def test_unwritable(self, tmp_path):
         (tmp_path / "file").touch()

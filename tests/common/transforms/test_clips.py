@@ -9,6 +9,7 @@ from monai.data import DataLoader, Dataset, MetaTensor, PILReader, decollate_bat
 from monai.transforms import (
     Compose,
     EnsureChannelFirstd,
+    Invertd,
     LoadImaged,
     NormalizeIntensity,
     RandFlipd,
@@ -78,6 +79,28 @@ class TestLoadClip:
         assert found["image"].meta["filename_or_obj"] == video
         one = LoadClipd(allow_missing_keys=True)({"image": (video, 3)})
         assert one["image"].shape == (3, *SIZE) and one["image"].unique().tolist() == [30]
+
+    def test_pictures(self, item):
+        """Frames that are there already are the same as those read from files."""
+        arrays = {key: [pixels(file) for file in item[key]] for key in KEYS}
+        arrays["label"] = [mask[..., None].repeat(3, axis=-1) for mask in arrays["label"]]
+        before = [array.copy() for array in arrays["image"]]
+        found, wanted = LoadClipd()(arrays), LoadClipd()(item)
+        for key in KEYS:
+            assert torch.equal(found[key].as_tensor(), wanted[key].as_tensor()) and found[key].dtype == torch.float32
+            assert tuple(found[key].meta["spatial_shape"]) == SIZE and "filename_or_obj" not in found[key].meta
+        assert all(np.array_equal(*pair) for pair in zip(arrays["image"], before, strict=True))
+
+    def test_pictures_of_two_sizes(self):
+        assert message(LoadClipd(allow_missing_keys=True), {"image": [picture(0), picture(0, (8, 10))]}) == (
+            "a picture of the clip: is 10 x 8, the first frame of its clip 24 x 16; give all frames of a sequence "
+            "one size"
+        )
+
+    def test_what_is_a_clip(self, item):
+        load, first = LoadClipd(allow_missing_keys=True), item["image"][0]
+        for frames, is_clip in ((first, False), ([first], True), ([pixels(first)], True)):
+            assert load({"image": frames})["image"].meta["is_clip"] is is_clip
 
     @pytest.mark.parametrize(("rule", "foreground"), [("255", [255]), ("> 128", [129, 254, 255])])
     def test_what_is_foreground(self, tmp_path, rule, foreground):
@@ -249,6 +272,45 @@ def test_frames_first(item):
         assert torch.equal(found["image"][i], loaded["image"][3 * i : 3 * i + 3])
         assert torch.equal(found["label"][i, 0], loaded["label"][i])
     assert found["image"].meta["filename_or_obj"] == item["image"][0]
+
+
+def test_a_single_frame_is_no_clip(item):
+    one = {key: item[key][0] for key in KEYS}
+    found = FramesFirstd(KEYS, (3, 1))(LoadClipd()(one))
+    assert (found["image"].shape, found["label"].shape) == ((3, *SIZE), (1, *SIZE))
+    clip = FramesFirstd(KEYS, (3, 1))(LoadClipd()({key: [file] for key, file in one.items()}))
+    assert (clip["image"].shape, clip["label"].shape) == ((1, 3, *SIZE), (1, 1, *SIZE))
+    plain = FramesFirstd("image")({"image": torch.rand(6, 4, 5)})["image"]  # without meta data: a clip
+    assert plain.shape == (2, 3, 4, 5)
+
+
+def test_frames_first_and_back(item):
+    loaded, transform = LoadClipd()(item), FramesFirstd(KEYS, (3, 1))
+    back = transform.inverse(transform(loaded))
+    assert all(torch.equal(back[key], loaded[key]) for key in KEYS)
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_predictions_go_back_to_the_pictures(item, clip):
+    """One channel for each frame, with the size that was loaded."""
+    image = item["image"] if clip else item["image"][0]
+    before = Compose(
+        [
+            LoadClipd(allow_missing_keys=True),
+            Resized("image", (8, 12)),
+            NormalizeFramesd("image"),
+            FramesFirstd("image"),
+        ]
+    )
+    batch = next(iter(DataLoader(Dataset([{"image": image}], before), batch_size=1)))
+    batch["pred"] = batch["image"].mean(dim=-3, keepdim=True)
+    (one,) = decollate_batch(batch)
+    found = Invertd("pred", before, orig_keys="image", nearest_interp=False)(one)["pred"]
+    assert found.shape == (3 if clip else 1, *SIZE)
+    wanted = torch.nn.functional.interpolate(one["pred"].as_tensor().reshape(-1, 1, 8, 12), SIZE, mode="area")
+    small = torch.nn.functional.interpolate(found.as_tensor()[:, None], (8, 12), mode="area")[:, 0]
+    torch.testing.assert_close(small, one["pred"].as_tensor().reshape(-1, 8, 12), rtol=0, atol=0.2)
+    torch.testing.assert_close(found.as_tensor().mean(), wanted.mean(), rtol=0, atol=0.02)
 
 
 def steps(size: tuple[int, int]) -> Compose:
