@@ -20,6 +20,7 @@ __all__ = ["VIDEO_PHANTOM_VERSION", "VideoPhantom", "make_video_phantom", "write
 
 VIDEO_PHANTOM_VERSION = 1  # to be raised whenever the same seed gives other pixels
 _APPEARS, _GOES = 0.022, 0.012  # parts of the view from which on a nerve is drawn, and below which no longer
+_GOLDEN = (5**0.5 - 1) / 2
 _COARSE = 48  # shorter side of the grid on which that is judged, so that all sizes agree
 _PARTS = ("train", "validation", "train", "test", "train")
 
@@ -66,7 +67,8 @@ def make_video_phantom(seed: int, length: int = 40, size: tuple[int, int] = (256
         raise ValueError(f"size {size} is not a height and a width of 32 or more")
     for_scene, for_noise = np.random.default_rng([30, seed]).spawn(2)
     x, y, pixel = _grid(size)
-    scene = Scene(for_scene, pixel)
+    # Multiples of the golden ratio spread evenly, so that a few seeds in a row give all kinds of sequences.
+    scene = Scene(for_scene, seed * _GOLDEN % 1.0, pixel)
     poses = [scene.pose(frame) for frame in range(-1, length)]
     drawn = _drawn(scene, poses[1:], size)
 

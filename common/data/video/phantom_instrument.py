@@ -56,12 +56,10 @@ class Instrument:
             self._jaw(surface, near, a, b * side)
         self._round(surface, near, along, across, -0.01, 0.8 * self._half, 0.02)
 
-    def _lay(
-        self, surface: Surface, pixels: np.ndarray, inside: np.ndarray, bow: np.ndarray, tone: np.ndarray | float
-    ) -> None:
+    def _lay(self, surface: Surface, pixels: np.ndarray, inside: np.ndarray, bow: np.ndarray, tone: np.ndarray) -> None:
         """Lay metal where ``inside`` is positive; ``bow`` is its height, ``tone`` its brightness."""
         part = smoothstep(inside, -self._blur, self._blur)
-        colour = np.clip(np.asarray(tone)[..., None] * self._grey, 0, 1)
+        colour = np.clip(tone[:, None] * self._grey, 0, 1)
         surface.cover(pixels, part, colour, np.float32(0.3) + bow, 1.6)
 
     def _round(
@@ -78,7 +76,7 @@ class Instrument:
         inside = np.minimum(along - np.float32(start), half - np.abs(across))
         part = across / half
         # Bright and dark lines along a cylinder: metal shows its surroundings.
-        tone = 0.75 + 0.5 * np.cos(5 * part + 0.6) + 0.09 * self._metal.at(along, across)[..., 0]
+        tone = 0.75 + 0.5 * np.cos(5 * part + 0.6) + 0.09 * self._metal.at(along, across)[:, 0]
         self._lay(surface, pixels, inside, lift + 0.7 * half * np.sqrt(np.clip(1 - part**2, 0, 1)), tone)
 
     def _ball(
@@ -96,9 +94,9 @@ class Instrument:
         part = np.clip(-along / length, 0, 1)
         half = self._half * (0.62 - 0.3 * part)
         teeth = 0.014 * np.abs(np.sin(along * np.float32(np.pi / 0.045))) * (across < 0)
-        end = np.hypot(np.clip(-along - length, 0, None), 0.0)
+        end = np.clip(-along - length, 0, None)
         away = np.hypot(across - half * 0.6, end)
         inside = np.minimum(half - away - teeth, 0.05 - along)
         bow = np.sqrt(np.clip(1 - (away / half) ** 2, 0, 1))
-        tone = 0.7 + 0.4 * np.cos(4 * across / half) + 0.08 * self._metal.at(along, across)[..., 0]
+        tone = 0.7 + 0.4 * np.cos(4 * across / half) + 0.08 * self._metal.at(along, across)[:, 0]
         self._lay(surface, pixels, inside, 0.6 * half * bow, tone)

@@ -6,16 +6,16 @@ import colorsys
 
 import numpy as np
 
-from common.data.video.phantom_noise import Texture, cells, smooth_noise, smoothstep, veins
+from common.data.video.phantom_noise import cells, smooth_noise, smoothstep, veins
 
-__all__ = ["MATERIALS", "Palette", "linear", "material", "sheet"]
+__all__ = ["BLOOD", "MATERIALS", "Palette", "material"]
 
 MATERIALS = ("flesh", "membrane", "fat", "ligament", "bone", "cotton")
 # What a vessel takes from the light that passes it: blood is red because it takes the rest.
 BLOOD = np.array([0.32, 1.55, 1.35], np.float32)
 
 
-def linear(colour: np.ndarray | tuple[float, ...]) -> np.ndarray:
+def _linear(colour: np.ndarray | tuple[float, ...]) -> np.ndarray:
     """Return the light that belongs to a display colour (gamma 2.2)."""
     return np.asarray(colour, np.float32) ** np.float32(2.2)
 
@@ -47,15 +47,12 @@ class Palette:
     def flesh(self) -> np.ndarray:
         """Return the light of a tissue that is full of blood, shape (3,)."""
         hue, saturation, value = self._flesh
-        return self._light(
-            hue + self._rng.normal(0, 0.012),
-            saturation * self._rng.uniform(0.85, 1.15),
-            value * self._rng.uniform(0.85, 1.1),
-        )
+        hue, saturation = hue + self._rng.normal(0, 0.012), saturation * self._rng.uniform(0.85, 1.15)
+        return self._light(hue, saturation, value * self._rng.uniform(0.85, 1.1))
 
     @staticmethod
     def _light(hue: float, saturation: float, value: float) -> np.ndarray:
-        return linear(colorsys.hsv_to_rgb(hue % 1.0, min(saturation, 0.85), min(value, 0.98)))
+        return _linear(colorsys.hsv_to_rgb(hue % 1.0, min(saturation, 0.85), min(value, 0.98)))
 
 
 def material(kind: str, palette: Palette, rng: np.random.Generator, size: int, period: float) -> np.ndarray:
@@ -81,7 +78,9 @@ def material(kind: str, palette: Palette, rng: np.random.Generator, size: int, p
         height = 0.038 * lump + 0.0012 * grain
         vessel = 0.6 * veins(rng, shape, 0.12 * unit, 0.12)
     elif kind == "ligament":
-        colour, height = _fibres(palette.pale(), rng, shape, unit, cloud, grain)
+        fibre = smooth_noise(rng, shape, (0.016 * unit, 0.16 * unit), octaves=2)
+        colour = palette.pale() * (1 + 0.07 * fibre + 0.06 * cloud + 0.03 * grain)[..., None]
+        height = 0.0035 * fibre + 0.008 * cloud + 0.001 * grain
         vessel = 0.25 * veins(rng, shape, 0.2 * unit, 0.06)
     elif kind == "bone":
         pit = smoothstep(smooth_noise(rng, shape, 0.014 * unit), 1.5, 2.4)
@@ -90,8 +89,9 @@ def material(kind: str, palette: Palette, rng: np.random.Generator, size: int, p
         height = 0.012 * cloud + 0.0012 * grain - 0.012 * pit
         vessel = np.zeros(shape, np.float32)
     elif kind == "cotton":
-        fuzz = smooth_noise(rng, shape, (0.006 * unit, 0.03 * unit)) + smooth_noise(
-            rng, shape, (0.03 * unit, 0.006 * unit)
+        # Threads both ways.
+        fuzz = sum(
+            smooth_noise(rng, shape, sigma) for sigma in ((0.006 * unit, 0.03 * unit), (0.03 * unit, 0.006 * unit))
         )
         colour = palette.pale() ** 0.6 * (0.9 + 0.06 * fuzz + 0.03 * cloud)[..., None]
         height = 0.004 * fuzz + 0.006 * cloud
@@ -104,22 +104,3 @@ def material(kind: str, palette: Palette, rng: np.random.Generator, size: int, p
         vessel = rng.uniform(0.2, 0.8) * veins(rng, shape, rng.uniform(0.07, 0.14) * unit, 0.1)
     colour = colour * np.exp(-vessel[..., None] * BLOOD)
     return np.concatenate([np.clip(colour, 0, 1), height[..., None]], axis=-1).astype(np.float32)
-
-
-def _fibres(
-    base: np.ndarray,
-    rng: np.random.Generator,
-    shape: tuple[int, int],
-    unit: float,
-    cloud: np.ndarray,
-    grain: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return colour and height of coarse fibres that run along the columns."""
-    fibre = smooth_noise(rng, shape, (0.016 * unit, 0.16 * unit), octaves=2)
-    colour = base * (1 + 0.07 * fibre + 0.06 * cloud + 0.03 * grain)[..., None]
-    return colour, 0.0035 * fibre + 0.008 * cloud + 0.001 * grain
-
-
-def sheet(image: np.ndarray, period: float, pixel: float) -> Texture:
-    """Return a square surface as a texture."""
-    return Texture(image, (period, period), pixel)

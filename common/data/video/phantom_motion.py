@@ -39,16 +39,20 @@ class Schedule:
 
     Args:
         rng: source of the runs.
+        kind: 0 to 1, which kind of sequence: always shown, now and then, never.
+
+    Attributes:
+        always: the nerve is there all the time.
+        never: there is no nerve.
     """
 
-    def __init__(self, rng: np.random.Generator) -> None:
-        kind = rng.random()
-        self.always, self.never = bool(kind < 0.42), bool(kind > 0.9)
+    def __init__(self, rng: np.random.Generator, kind: float) -> None:
+        self.always, self.never = kind < 0.42, kind > 0.9
         self._rng = rng
         shown = bool(rng.random() < 0.62)
         # Changes as (frame, what comes then); the first lies before frame -1.
-        self._changes = [(-float(rng.uniform(1, 25)), shown)]
-        self._duration = float(rng.uniform(14, 24))
+        self._changes = [(-float(rng.uniform(1, 34)), shown)]
+        self._duration = float(rng.uniform(12, 19))
 
     def __call__(self, frame: float) -> float:
         """Return how far the nerve is shown at a frame, 0 (not at all) to 1. Frames are to be asked for in order."""
@@ -56,7 +60,7 @@ class Schedule:
             return float(self.always)
         while len(self._changes) < 2 or self._changes[-1][0] <= frame:
             start, shown = self._changes[-1]
-            length = self._rng.uniform(28, 56) if shown else self._rng.uniform(26, 40)
+            length = self._rng.uniform(24, 46) if shown else self._rng.uniform(22, 34)
             self._changes.append((start + float(length), not shown))
         start, shown = self._changes[-2]
         part = np.clip((frame - start) / self._duration, 0, 1)

@@ -62,7 +62,9 @@ def cells(rng: np.random.Generator, shape: tuple[int, int], count: int) -> tuple
     return height.astype(np.float32), rng.random(count, dtype=np.float32)[index[:, 0].reshape(shape)]
 
 
-def veins(rng: np.random.Generator, shape: tuple[int, int], sigma: tuple[float, float] | float, width: float):
+def veins(
+    rng: np.random.Generator, shape: tuple[int, int], sigma: tuple[float, float] | float, width: float
+) -> np.ndarray:
     """Return thin winding lines that come and go: small vessels.
 
     Args:

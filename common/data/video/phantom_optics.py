@@ -39,7 +39,7 @@ class Optics:
         self._tint = np.exp(rng.normal(0, 0.09, 3)).astype(np.float32)
         self._saturation = rng.uniform(0.8, 1.2)
         self._level, self._exposure = rng.uniform(0.15, 0.32), Drift(rng, 0.1, 0.9)
-        self._set = 0.0
+        self._set: float | None = None
         self._swing = rng.uniform(0.03, 0.16)
         self._focus, self._soft = Drift(rng, 0.1, 0.7), (rng.uniform(0.002, 0.005), rng.uniform(0.0, 0.007))
         self._glow = rng.uniform(0.05, 0.25)
@@ -81,7 +81,7 @@ class Optics:
     def develop(
         self, light: np.ndarray, view: np.ndarray, motion: tuple[float, float], frame: float, rng: np.random.Generator
     ) -> np.ndarray:
-        """Turn light into a frame of the video.
+        """Turn light into a frame of the video; frames are to be developed in order, as the exposure follows them.
 
         Args:
             light: shape (H, W, 3).
@@ -116,9 +116,9 @@ class Optics:
         return np.rint(255 * np.clip(image, 0, 1)).astype(np.uint8)
 
     def _gain(self, light: np.ndarray, view: np.ndarray) -> float:
-        """Return the exposure: set at the first frame, as a control that is slower than a sequence does."""
-        if not self._set:
-            self._set = self._level / float((light.mean(axis=2) * view).sum() / view.sum())
+        """Return the exposure: it follows the light of the frames so far with a lag, as an endoscope's control does."""
+        wanted = self._level / float((light.mean(axis=2) * view).sum() / view.sum())
+        self._set = wanted if self._set is None else self._set * (wanted / self._set) ** 0.15
         return self._set
 
 

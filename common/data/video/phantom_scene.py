@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.data.video.phantom_band import ligament, nerve, vein
+from common.data.video.phantom_band import Band, ligament, nerve, vein
 from common.data.video.phantom_covers import Cover, Membrane
 from common.data.video.phantom_fluid import Fluid
 from common.data.video.phantom_instrument import Instrument
@@ -16,7 +16,7 @@ from common.data.video.phantom_surface import Surface
 
 __all__ = ["Scene"]
 
-_FLOOR_PERIOD, _FLOOR_SIZE, _FLOOR_NEARNESS = 5.6, 560, 0.85
+_FLOOR_PERIOD, _FLOOR_SIZE, _FLOOR_NEARNESS = 4.4, 416, 0.85
 
 
 class Scene:
@@ -24,6 +24,7 @@ class Scene:
 
     Args:
         rng: source of everything.
+        kind: 0 to 1, which kind of sequence: see ``Schedule``.
         pixel: size of a pixel, in half of the view's shorter side.
 
     Attributes:
@@ -31,21 +32,17 @@ class Scene:
         fluid: the irrigation fluid.
     """
 
-    def __init__(self, rng: np.random.Generator, pixel: float) -> None:
+    def __init__(self, rng: np.random.Generator, kind: float, pixel: float) -> None:
         streams = rng.spawn(9)
         self.optics, self.fluid = Optics(streams[0], pixel), Fluid(streams[1], pixel)
-        self._camera, self._schedule = Camera(streams[2]), Schedule(streams[3])
+        self._camera, self._schedule = Camera(streams[2]), Schedule(streams[3], kind)
         palette, choice = Palette(streams[4]), streams[5]
         self._floor = _floor(palette, streams[6], pixel)
         self._gloss = streams[6].uniform(0.4, 1.0)
         self._nerve = nerve(palette, streams[7], pixel)
-        self._below = [
-            (vein, ligament)[int(choice.random() < 0.6)](palette, choice, pixel) for _ in range(choice.integers(1, 4))
-        ]
+        self._below = [_distractor(palette, choice, pixel) for _ in range(choice.integers(1, 4))]
         self._above = self._covers(palette, choice, pixel)
-        self._over = (
-            (vein, ligament)[int(choice.random() < 0.6)](palette, choice, pixel) if choice.random() < 0.3 else None
-        )
+        self._over = _distractor(palette, choice, pixel) if choice.random() < 0.3 else None
         self._film = Membrane(palette, choice, pixel) if choice.random() < 0.5 else None
         self._tool = Instrument(streams[8], pixel) if streams[8].random() < 0.55 else None
         self._shutter = choice.uniform(0.2, 0.8)
@@ -119,6 +116,11 @@ class Scene:
         if self._tool is not None:
             self._tool.paint(surface, right, down, frame)
         return surface
+
+
+def _distractor(palette: Palette, rng: np.random.Generator, pixel: float) -> Band:
+    """Return a band that is no nerve."""
+    return (ligament if rng.random() < 0.6 else vein)(palette, rng, pixel)
 
 
 def _floor(palette: Palette, rng: np.random.Generator, pixel: float) -> Texture:

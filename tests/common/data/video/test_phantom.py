@@ -12,12 +12,12 @@ from common.data.video.phantom import VIDEO_PHANTOM_VERSION, make_video_phantom,
 from common.errors import InputError
 
 SMALL = (48, 84)
-LENGTH = 24
+LENGTH = 20
 
 
 @pytest.fixture(scope="module")
 def phantoms():
-    return [make_video_phantom(seed, LENGTH, SMALL) for seed in range(30)]
+    return [make_video_phantom(seed, LENGTH, SMALL) for seed in range(26)]
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_a_part_of_the_frames_shows_no_nerve(phantoms):
 
 def test_the_nerve_comes_and_goes_in_runs(phantoms):
     mixed = [p.present for p in phantoms if 0 < p.present.mean() < 1]
-    assert len(mixed) >= 5
+    assert len(mixed) >= 4
     assert max(np.count_nonzero(np.diff(present.astype(int))) for present in mixed) <= 2
     assert all(run >= 5 for present in mixed for run in runs(present))
 
@@ -184,7 +184,7 @@ def best_interval(channel, truth, thresholds_only):
     inside = np.concatenate([[0], np.bincount(channel[truth], minlength=256).cumsum()])
     every = np.concatenate([[0], np.bincount(channel.ravel(), minlength=256).cumsum()])
     low, high = np.meshgrid(np.arange(257), np.arange(257), indexing="ij")
-    score = 2 * (inside[high] - inside[low]) / (every[high] - every[low] + inside[-1])
+    score = 2 * (inside[high] - inside[low]) / np.maximum(every[high] - every[low] + inside[-1], 1)
     allowed = high > low
     if thresholds_only:
         allowed &= (low == 0) | (high == 256)
@@ -197,8 +197,8 @@ def split(phantoms):
     """Return frames and masks to fit on, and held-out ones of other seeds."""
     halves = []
     for part in (phantoms[::2], phantoms[1::2]):
-        frames = np.concatenate([p.frames[::6] for p in part])
-        halves.append((frames, np.concatenate([p.masks[::6] for p in part]) > 0))
+        frames = np.concatenate([p.frames[::5] for p in part])
+        halves.append((frames, np.concatenate([p.masks[::5] for p in part]) > 0))
     return halves
 
 

@@ -1,0 +1,1 @@
+"""Measure models side by side on one machine: ``python -m tools.benchmark``."""

@@ -1,0 +1,302 @@
+"""Frames per second of networks over clips, frame by frame, side by side: ``python -m tools.benchmark.video``.
+
+Each frame of one running video is segmented in every way, one way after the other, so that all see the same load:
+
+- ``clip``: the clip of the last T frames is computed anew for every frame, as a network over clips is used without more
+  ado, and its last frame taken.
+- ``stream``: each frame is encoded once (:class:`common.inferers.FrameStream`).
+- ``stream, no IFA``: the same without what couples frames; of FUnet the masks at 0.5 are the same.
+
+A network that knows nothing of other frames has a stream only. Batch size 1, random weights, on which the time does not
+depend; preprocessing and drawing are left out (``python -m tools.stream`` prints these). ``--precision`` and
+``--compile`` may name several settings: they are measured one after another, in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import statistics
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+
+from common.data.atomic import write_json, write_text
+from common.data.video.phantom import make_video_phantom
+from common.engines import Precision
+from common.errors import InputError
+from common.inferers import FrameStream
+from tools.benchmark.machine import describe_machine, load
+
+__all__ = ["NETWORKS", "Way", "main", "measure", "ways_of"]
+
+_BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "funet"
+# By overlay of FUnet's configuration; FUnet itself has none.
+NETWORKS = {"funet": "FUnet", "pnsnet": "PNSNet", "unet": "U-Net", "unetplusplus": "U-Net++"}
+_REFERENCE = ("funet", "clip")
+
+
+@dataclass
+class Way:
+    """One way to segment a running video.
+
+    Args:
+        network: a key of ``NETWORKS``.
+        way: ``clip``, ``stream`` or ``stream, no IFA``.
+        push: from a frame (3, H, W) to its probabilities (1, H, W).
+    """
+
+    network: str
+    way: str
+    push: Callable[[torch.Tensor], torch.Tensor]
+
+
+class _Clip:
+    """Compute the whole clip for every frame."""
+
+    def __init__(self, network: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+        self.network, self.device, self.dtype = network, device, dtype
+        self.frames: deque[torch.Tensor] = deque(maxlen=network.frames)
+
+    @torch.no_grad()
+    def push(self, frame: torch.Tensor) -> torch.Tensor:
+        """Segment the next frame as the last of its clip."""
+        self.frames.extend([frame] * (1 if self.frames else self.network.frames))
+        clip = torch.stack(list(self.frames))[None]
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+            return self.network(clip)[0, -1].float().sigmoid()
+
+
+def build(name: str, ids: dict[str, Any], device: torch.device, compiled: bool) -> torch.nn.Module:
+    """Build a network by the bundle's configuration, with random weights.
+
+    Args:
+        name: a key of ``NETWORKS``.
+        ids: changes to inference.json.
+        device: where to.
+        compiled: whether to compile what is called for each frame.
+    """
+    overlay = [] if name == "funet" else [str(_BUNDLE / "configs" / f"{name}.json")]
+    parser = ConfigParser()
+    parser.read_config([str(_BUNDLE / "configs" / "inference.json"), *overlay])
+    parser.config |= {"bundle_root": str(_BUNDLE)} | ids
+    parser.parse(reset=True)
+    torch.manual_seed(0)
+    network = parser.get_parsed_content("network_def").to(device).eval()
+    if compiled:
+        for method in ("encode_frame", "decode") if hasattr(network, "encode_frame") else ("forward",):
+            setattr(network, method, torch.compile(getattr(network, method)))
+    return network
+
+
+def ways_of(name: str, network: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> list[Way]:
+    """Return the ways in which a network can segment a running video."""
+    ways = []
+    if hasattr(network, "encode_frame"):
+        ways.append(Way(name, "clip", _Clip(network, device, dtype).push))
+    ways.append(Way(name, "stream", FrameStream(network, device, dtype=dtype).push))
+    if name == "funet":
+        ways.append(Way(name, "stream, no IFA", FrameStream(network, device, use_ifa=False, dtype=dtype).push))
+    return ways
+
+
+def measure(
+    ways: Sequence[Way], frames: Sequence[torch.Tensor], warm_up: int, device: torch.device
+) -> list[dict[str, Any]]:
+    """Segment each frame in every way.
+
+    Args:
+        ways: what is compared.
+        frames: (3, H, W) each, on the device.
+        warm_up: how many frames at the beginning do not count.
+        device: where the networks are; CUDA is waited for.
+
+    Returns:
+        For each way ``milliseconds`` of each frame that counts, and ``difference``: the largest difference of its
+        probabilities from those of the clip way of the same network, None without one.
+    """
+    times: list[list[float]] = [[] for _ in ways]
+    differences: list[float | None] = [None] * len(ways)
+    for number, frame in enumerate(frames):
+        clips: dict[str, torch.Tensor] = {}
+        for i, way in enumerate(ways):
+            _wait(device)
+            begin = time.perf_counter()
+            probability = way.push(frame)
+            _wait(device)
+            if number >= warm_up:
+                times[i].append((time.perf_counter() - begin) * 1000)
+            if way.way == "clip":
+                clips[way.network] = probability
+            elif way.network in clips:
+                found = float((probability - clips[way.network]).abs().max())
+                differences[i] = max(differences[i] or 0.0, found)
+    return [{"milliseconds": one, "difference": other} for one, other in zip(times, differences, strict=True)]
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def row_of(way: Way, measured: dict[str, Any], setting: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of the table, without its ratios."""
+    ordered = sorted(measured["milliseconds"])
+    return {
+        "network": way.network,
+        "way": way.way,
+        **setting,
+        "frames": len(ordered),
+        "ms_p50": statistics.median(ordered),
+        "ms_p95": ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))],
+        "frames_per_second": 1000 / statistics.median(ordered),
+        "difference": measured["difference"],
+    }
+
+
+def add_ratios(rows: Sequence[dict[str, Any]]) -> None:
+    """Add to each row how many times as fast it is as FUnet's clips and as its own network's, in the same setting."""
+    clips = {
+        (row["network"], row["precision"], row["compiled"]): row["ms_p50"]
+        for row in rows
+        if row["way"] == _REFERENCE[1]
+    }
+    for row in rows:
+        setting = row["precision"], row["compiled"]
+        for key, network in (("times_funet_clip", _REFERENCE[0]), ("times_own_clip", row["network"])):
+            reference = clips.get((network, *setting))
+            row[key] = None if reference is None else reference / row["ms_p50"]
+
+
+def as_markdown(rows: Sequence[dict[str, Any]], run: dict[str, Any]) -> str:
+    """Write the table, and what was measured on."""
+    machine = run["machine"]
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    where = machine["gpu"] or f"{machine['threads']} threads"
+    lines = [
+        f"    {run['command']}",
+        "",
+        f"- {machine['cpu']}, {machine['cores']} of {machine['cores_of_machine']} cores; networks on {where}; "
+        f"{machine['system']}",
+        f"- {versions}; revision {machine['commit']}",
+        f"- load average before {run['load_before']}, after {run['load_after']}",
+        f"- frames of {run['size'][0]} x {run['size'][1]}, clips of {run['clip_length']}, batch 1; "
+        f"{run['frames']} frames, the first {run['warm_up']} left out",
+        "",
+        "x own: times as fast as the same network's clips; x FUnet: as FUnet's clips, in the same setting. "
+        "Difference: of probabilities, from the clip's last frame.",
+        "",
+        "| network | way | precision | compiled | ms p50 | ms p95 | frames/s | x own | x FUnet | difference |",
+        "|---|---|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        cells = [
+            NETWORKS[row["network"]], row["way"], row["precision"], "yes" if row["compiled"] else "no",
+            f"{row['ms_p50']:.1f}", f"{row['ms_p95']:.1f}", f"{row['frames_per_second']:.2f}",
+            *("" if row[key] is None else f"{row[key]:.2f}" for key in ("times_own_clip", "times_funet_clip")),
+            "" if row["difference"] is None else f"{row['difference']:.1e}",
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _words(allowed: Sequence[str]) -> Callable[[str], list[str]]:
+    def parse(text: str) -> list[str]:
+        words = text.split(",")
+        if unknown := [word for word in words if word not in allowed]:
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(allowed)}")
+        return words
+
+    return parse
+
+
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+    about, _, details = str(__doc__).partition("\n")
+    parser = argparse.ArgumentParser(
+        "tools.benchmark.video", None, about, details, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--networks", type=_words(list(NETWORKS)), default=["funet", "pnsnet", "unet"], help=",".join(NETWORKS)
+    )
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--precision", type=_words(["fp32", "bf16", "fp16"]), default=["fp32"], help="one or more of fp32,bf16,fp16"
+    )
+    parser.add_argument("--compile", type=_words(["no", "yes"]), default=["no"], help="no, yes or no,yes")
+    parser.add_argument("--frames", type=int, default=30)
+    parser.add_argument("--warm_up", type=int, default=5)
+    parser.add_argument("--spatial_size", type=int, nargs=2, help="height and width; default: the bundle's")
+    parser.add_argument("--unet_features", type=int, nargs="+", help="FUnet's; default: the bundle's")
+    parser.add_argument("--threads", type=int, help="of PyTorch on the CPU")
+    parser.add_argument("--output", nargs="+", type=Path, default=[], help="files to write: .json or .md")
+    return parser.parse_args(argv)
+
+
+def _benchmark(arguments: argparse.Namespace, command: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    if not 0 <= arguments.warm_up < arguments.frames:
+        raise InputError(f"--frames {arguments.frames}", "leaves nothing after the warm-up", "pass more frames")
+    device = torch.device(arguments.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"--device {arguments.device}", "is not there", "choose cpu, or use a PyTorch that has CUDA")
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    given = {"spatial_size": arguments.spatial_size, "unet_features": arguments.unet_features, "device": str(device)}
+    ids = {name: value for name, value in given.items() if value is not None}
+    parser = ConfigParser()
+    parser.read_config(str(_BUNDLE / "configs" / "inference.json"))
+    size = ids.get("spatial_size", parser["spatial_size"])
+    pictures = torch.from_numpy(make_video_phantom(0, arguments.frames, tuple(size)).frames)
+    frames = ((pictures.permute(0, 3, 1, 2).float() / 255 - 0.45) / 0.225).to(device)
+    run = {
+        "command": command, "machine": describe_machine(device, arguments.threads), "load_before": load(),
+        "size": list(size), "clip_length": parser["frames"], "frames": arguments.frames, "warm_up": arguments.warm_up,
+    }  # fmt: skip
+    rows = []
+    for compiled in (word == "yes" for word in arguments.compile):
+        networks = {name: build(name, ids, device, compiled) for name in arguments.networks}
+        for precision in arguments.precision:
+            dtype = Precision(precision, device).dtype
+            ways = [way for name, network in networks.items() for way in ways_of(name, network, device, dtype)]
+            print(f"{precision}, compiled: {compiled}", file=sys.stderr, flush=True)
+            measured = measure(ways, list(frames), arguments.warm_up, device)
+            setting = {"precision": precision, "compiled": compiled}
+            rows += [row_of(way, one, setting) for way, one in zip(ways, measured, strict=True)]
+    add_ratios(rows)
+    return rows, run | {"load_after": load()}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print the table.
+
+    Returns:
+        0, or 1 after an error, which is one line on stderr.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    arguments = _arguments(words)
+    try:
+        for path in arguments.output:
+            if path.suffix not in (".json", ".md"):
+                raise InputError(path, "is no known format", "let the name end in .json or .md")
+        rows, run = _benchmark(arguments, shlex.join(["python", "-m", "tools.benchmark.video", *words]))
+        report = as_markdown(rows, run)
+        print(report, end="")
+        for path in arguments.output:
+            if path.suffix == ".json":
+                write_json(path, run | {"rows": rows})
+            else:
+                write_text(path, report)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
