@@ -29,7 +29,7 @@ class TrainingRecorder:
     """Keep a training's results in its output folder, and go on from them.
 
     After every epoch it writes ``history.csv`` (loss, learning rate, validation metrics), ``model.pt`` (the best
-    weights by the key metric, a state dict), ``model_last.pt`` and, last of all, ``training_state.pt``, from which
+    weights by the key metric, a state dict; none where no epoch was validated), ``model_last.pt`` and, last of all, ``training_state.pt``, from which
     ``resume`` goes on. Each file is written whole or not at all. Attach it after the validation and the schedule.
 
     Args:
@@ -198,9 +198,16 @@ class TrainingRecorder:
     def _completed(self, engine: Engine) -> None:
         if not self.history or (self.resume and self._done):
             return
-        best = (self.folder / BEST).resolve()
-        logger.info("Best weights: epoch %d (%.4f), in %s", self.best_epoch, self.best, best)
-        first = not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
-        if self.bundle_root is not None and first:
+        weights = (self.folder / (BEST if self.best_epoch else LAST)).resolve()
+        if self.best_epoch:
+            logger.info("Best weights: epoch %d (%.4f), in %s", self.best_epoch, self.best, weights)
+        else:
+            logger.info("No epoch has a score, so none is the best; the last epoch's weights are in %s", weights)
+        if dist.is_available() and dist.is_initialized() and dist.get_rank() > 0:
+            return
+        if not self.best_epoch and self.publish_to:
+            last = {name: tensor.detach().cpu() for name, tensor in self._plain_network().state_dict().items()}
+            self._save_weights(last, Path(self.publish_to))
+        if self.bundle_root is not None:
             settings = self.plan | {"max_epochs": engine.state.max_epochs, "best_epoch": self.best_epoch}
-            write_json(self.folder / PROVENANCE, provenance(self.bundle_root, best, None, settings))
+            write_json(self.folder / PROVENANCE, provenance(self.bundle_root, weights, None, settings))

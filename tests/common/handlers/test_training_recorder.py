@@ -113,6 +113,16 @@ def test_without_validation_the_newest_is_the_best(tmp_path, kwargs):
     assert epoch_of(tmp_path / "model.pt") == 3
 
 
+@pytest.mark.parametrize("score", [None, math.nan])
+def test_without_a_score_there_are_the_last_weights_only(tmp_path, score):
+    bundle, published = Path(__file__).parents[3] / "bundles" / "safnet", tmp_path / "models" / "model.pt"
+    Training(tmp_path / "run", (score,) * 3, bundle_root=bundle, publish_to=published).run()
+    assert not (tmp_path / "run" / "model.pt").exists()
+    assert epoch_of(tmp_path / "run" / "model_last.pt") == epoch_of(published) == 3
+    origin = json.loads((tmp_path / "run" / "provenance.json").read_text())
+    assert origin["weights"]["file"].endswith("model_last.pt") and origin["settings"]["best_epoch"] == 0
+
+
 def test_plan_lies_beside_all_weights(tmp_path):
     Training(tmp_path / "run", plan={"size": (1, 2)}, publish_to=tmp_path / "models" / "model.pt").run()
     for path in ("run/model.json", "run/model_last.json", "models/model.json"):
