@@ -29,8 +29,9 @@ class TrainingRecorder:
     """Keep a training's results in its output folder, and go on from them.
 
     After every epoch it writes ``history.csv`` (loss, learning rate, validation metrics), ``model.pt`` (the best
-    weights by the key metric, a state dict; none where no epoch was validated), ``model_last.pt`` and, last of all, ``training_state.pt``, from which
-    ``resume`` goes on. Each file is written whole or not at all. Attach it after the validation and the schedule.
+    weights by the key metric, a state dict; none where no epoch was validated), ``model_last.pt`` and, last of all,
+    ``training_state.pt``, from which ``resume`` goes on. Each file is written whole or not at all. Attach it after the
+    validation and the schedule.
 
     Args:
         output_dir: the run's folder.
