@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,9 @@ class VideoSegmentationWriter:
     (provenance). Videos are written frame by frame: when the source breaks off, or the run does, what was done so far
     can be played, and the table goes as far.
 
-    Columns: ``area_px`` and ``area_share`` of the mask; ``mean_probability`` over the frame, ``mask_probability``
-    within the mask (blank without one); the steps' times are those of the frame's clip, shared by the frames that count
-    in it.
+    Columns: ``area_px`` and ``area_share`` of the mask; on the network's grid, ``mean_probability`` over the frame and
+    ``mask_probability`` where it reaches the threshold (blank where it nowhere does); the steps' times are those of the
+    frame's clip, shared by the frames that count in it.
 
     Args:
         output_dir: the folder.
@@ -53,6 +54,7 @@ class VideoSegmentationWriter:
         overlay: whether to make the overlay video.
         mask_format: ``video`` or ``png``; None: a video for a video, PNG files for a folder of frames.
         overwrite: replace outputs of an earlier run; otherwise they are refused before anything is computed.
+        threshold: from which probability on a pixel is in the mask, for ``mask_probability``.
         device: of the network; on CUDA each step is waited for, so that its time is its own.
 
     It takes from the engine ``pred`` (T, H, W), the masks on the source's grid, and ``prob`` (T, ...), probabilities on
@@ -72,6 +74,7 @@ class VideoSegmentationWriter:
         overlay: bool = True,
         mask_format: str | None = None,
         overwrite: bool = False,
+        threshold: float = 0.5,
         device: str | torch.device = "cpu",
     ) -> None:
         if mask_format not in (None, "video", "png"):
@@ -79,7 +82,7 @@ class VideoSegmentationWriter:
         self.folder, self.clips = Path(output_dir).resolve(), clips
         self.bundle_root, self.weights, self.settings = bundle_root, weights, dict(settings or {})
         self.overlay, self.mask_format, self.overwrite = overlay, mask_format, overwrite
-        self.device = torch.device(device)
+        self.threshold, self.device = float(threshold), torch.device(device)
         self._source: int | None = None
         if not overwrite:
             self._refuse_existing()
@@ -96,7 +99,7 @@ class VideoSegmentationWriter:
 
     def _refuse_existing(self) -> None:
         for name in self.clips.names:
-            for end in ("mask.mkv", "mask", "overlay.mp4", "frames.csv"):
+            for end in ("mask.mkv", "mask", "overlay.mp4", "frames.csv", "seg.json"):
                 if (path := self.folder / f"{name}_{end}").exists():
                     raise InputError(path, "exists", _REMEDY)
 
@@ -125,7 +128,7 @@ class VideoSegmentationWriter:
     def _write(self, item: Mapping[str, Any], output: Mapping[str, Any]) -> None:
         masks = np.asarray(output["pred"].cpu()).astype(np.uint8) * 255
         means = output["prob"].float().flatten(1).mean(dim=1).tolist()
-        inside = [_mean_where(probability, probability >= 0.5) for probability in output["prob"].float()]
+        inside = [_mean_where(probability, probability >= self.threshold) for probability in output["prob"].float()]
         kept, rows = [at for at, keep in enumerate(item["keep"]) if keep], []
         for at in kept:
             mask, seconds = masks[at], float(item["times"][at])
@@ -149,23 +152,28 @@ class VideoSegmentationWriter:
 
     def _open(self, place: int) -> None:
         source = self.clips.opened[place]
-        self._source, self._name, self._found = place, self.clips.names[place], 0
+        self._name, self._found = self.clips.names[place], 0
         as_video = source.is_video if self.mask_format is None else self.mask_format == "video"
         stem, options = self.folder / self._name, (source.size, source.frame_rate, self.overwrite)
-        self._mask = MaskVideoWriter(stem.with_name(f"{stem.name}_mask.mkv"), *options) if as_video else None
-        self._table = RowWriter(stem.with_name(f"{stem.name}_frames.csv"), _COLUMNS)
-        self._overlay = (
-            OverlayVideoWriter(stem.with_name(f"{stem.name}_overlay.mp4"), *options) if self.overlay else None
-        )
+        self._mask = self._overlay = None
+        with ExitStack() as opened:  # what was opened is closed where the next one cannot be
+            if as_video:
+                self._mask = MaskVideoWriter(stem.with_name(f"{stem.name}_mask.mkv"), *options)
+                opened.callback(self._mask.close)
+            if self.overlay:
+                self._overlay = OverlayVideoWriter(stem.with_name(f"{stem.name}_overlay.mp4"), *options)
+                opened.callback(self._overlay.close)
+            self._table = RowWriter(stem.with_name(f"{stem.name}_frames.csv"), _COLUMNS)
+            opened.callback(self._table.close)
+            self._writers = opened.pop_all()
+        self._source = place
 
     def _close(self) -> None:
         if self._source is None:
             return
-        source, place = self.clips.opened[self._source], self._source
+        source, path = self.clips.opened[self._source], self.clips.sources[self._source]
         self._source = None
-        for writer in filter(None, (self._mask, self._overlay, self._table)):
-            writer.close()
-        path = self.clips.sources[place]
+        self._writers.close()
         files = [path] if source.is_video else frame_files(path)
         settings = self.settings | {"frames": self._table.rows}
         write_json(

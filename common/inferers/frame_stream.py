@@ -75,14 +75,15 @@ class FrameStream:
         self._frame_shape = None
 
     @torch.no_grad()
-    def push(self, frame: torch.Tensor) -> torch.Tensor:
+    def push(self, frame: torch.Tensor, logits: bool = False) -> torch.Tensor:
         """Segment the next frame.
 
         Args:
             frame: ``(C, H, W)``, preprocessed as in training, of the same shape as those before.
+            logits: return these in the place of probabilities, to be resized before the sigmoid.
 
         Returns:
-            Probabilities ``(K, H, W)`` in float32, on ``device``.
+            Probabilities or logits ``(K, H, W)`` in float32, on ``device``.
 
         Raises:
             ValueError: the frame has another rank, or another shape than those before it.
@@ -96,9 +97,10 @@ class FrameStream:
             )
         x = frame.unsqueeze(0).to(self.device, non_blocking=True)
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
-            logits = self._remember_and_decode(x) if self._streamable else self._segment(x)
+            output = self._remember_and_decode(x) if self._streamable else self._segment(x)
         self._frame_shape = frame.shape
-        return logits.squeeze(0).float().sigmoid()
+        output = output.squeeze(0).float()
+        return output if logits else output.sigmoid()
 
     def _segment(self, x: torch.Tensor) -> torch.Tensor:
         output = self.network(x)

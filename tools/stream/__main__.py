@@ -2,6 +2,10 @@
 
 Of a camera, a stream, or a file that is played, only the newest frame is segmented: what came while the network was
 busy is dropped and counted, so the outline never lags behind. ``--every_frame`` drops nothing, for recorded video.
+
+It ends with the source, after ``--max_frames``, when the window is closed, or on Ctrl-C: what was written is closed and
+can be played, and the counts are reported, with exit status 0. The status is 1 after an error, which is one line, and
+130 on Ctrl-C while it is still loading.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from typing import Any
 
 from common.data.atomic import write_json
 from common.data.video import Frame, OverlayVideoWriter, open_source
+from common.data.video.camera import is_camera, shown_address
 from common.data.video.live import LiveSource, open_live
 from common.errors import InputError
 from common.visualize import draw_outline
@@ -39,10 +44,10 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--precision", help="auto, fp32, bf16 or fp16")
     parser.add_argument("--compile", action="store_true", help="compile the network first")
     parser.add_argument(
-        "--no_ifa", action="store_true", help="leave inter-frame attention out: same masks at 0.5, faster"
+        "--no_ifa", action="store_true", help="leave inter-frame attention out: faster, same masks at 0.5"
     )
     parser.add_argument("--output", help="write the outlined video to this .mp4")
-    parser.add_argument("--headless", action="store_true", help="no window")
+    parser.add_argument("--headless", action="store_true", help="no window; with --output there is none either")
     parser.add_argument("--statistics", help="write counts and times to this .json")
     parser.add_argument("--every_frame", action="store_true", help="drop no frame (recorded video only)")
     parser.add_argument("--frame_rate", type=float, help="of a folder of frames; asked of a camera")
@@ -52,6 +57,28 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--gap", type=float, default=0.5, help="seconds by which time stamps jump from which on it is a gap"
     )
     return parser.parse_args(argv)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse what cannot work before anything is loaded.
+
+    Raises:
+        InputError: names the argument.
+    """
+    for name in ("max_frames", "frame_rate", "cut", "gap"):
+        value = getattr(options, name)
+        if value is not None and not 0 < value < float("inf"):
+            raise InputError(f"--{name} {value}", "is not above 0", "pass a positive number or leave it out")
+    if options.every_frame and is_camera(options.source):
+        raise InputError(
+            "--every_frame", f"is for recorded video, not for {shown_address(options.source)}", "leave it out"
+        )
+    if not is_camera(options.source) and not Path(options.source).exists():
+        raise InputError(options.source, "does not exist", "pass a video, a folder of frames, a camera or a URL")
+    if options.output and Path(options.output).suffix.lower() != OverlayVideoWriter.suffix:
+        raise InputError(options.output, "is written as .mp4", "let its name end in .mp4")
+    if options.output and Path(options.output).exists():
+        raise InputError(options.output, "exists", "pass another --output, or move it away")
 
 
 def frames_of(source: Any) -> Iterator[Frame]:
@@ -78,7 +105,7 @@ def ids_of(options: argparse.Namespace) -> dict[str, Any]:
     for pair in options.set:
         name, equals, text = pair.partition("=")
         if not equals:
-            raise InputError(f"--set {pair}", "is not of the form ID=VALUE", "write --set spatial_size=[128,224]")
+            raise InputError(f"--set {pair}", "is not of the form ID=VALUE", "pass one such as --set threshold=0.4")
         try:
             ids[name] = json.loads(text)
         except ValueError:
@@ -95,12 +122,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         InputError: see the parts; what was written so far is closed and can be played.
     """
-    if options.output and Path(options.output).exists():
-        raise InputError(options.output, "exists", "pass another --output, or move it away")
-    pipeline = FramePipeline(
-        options.bundle, ids_of(options), not options.no_ifa, options.compile, tuple(options.config_file)
-    )
-    statistics: dict[str, Any] = {"source": options.source, "segmented": 0, "found": 0, "resets": {}}
+    check(options)
+    pipeline = FramePipeline(options.bundle, ids_of(options), not options.no_ifa, options.compile, options.config_file)
+    statistics: dict[str, Any] = {"source": shown_address(options.source), "segmented": 0, "found": 0, "resets": {}}
     with ExitStack() as stack:
         if options.every_frame:
             source: Any = stack.enter_context(open_source(options.source, options.frame_rate))
@@ -108,7 +132,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             source = stack.enter_context(open_live(options.source, frame_rate=options.frame_rate))
         window = None
         if not options.headless and not options.output:
-            window = Window(f"{Path(options.bundle).name}: {options.source}")
+            window = Window(f"{Path(options.bundle).name}: {shown_address(options.source)}")
             stack.callback(window.close)
         continuity = Continuity(options.cut, options.gap, source.frame_rate)
         writer, began = None, time.monotonic()
@@ -172,6 +196,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     return 0
 
 

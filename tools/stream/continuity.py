@@ -26,7 +26,8 @@ class Continuity:
 
     def __init__(self, cut: float = 0.15, gap: float = 0.5, frame_rate: float | None = None) -> None:
         self.cut, self.gap = cut, gap
-        self._period = 1 / frame_rate if frame_rate else None
+        self._stated = bool(frame_rate)
+        self._period = 1 / frame_rate if frame_rate else float("inf")
         self._last: Frame | None = None
         self._tiles: np.ndarray | None = None
 
@@ -45,8 +46,8 @@ class Continuity:
         step, count = frame.time - last.time, frame.index - last.index
         if step < 0 or count < 0:
             return "jump back"
-        if self._period is None or (step > 0 and count > 0 and step / count < self._period):
-            self._period = self._period or step / max(count, 1)
+        if not self._stated and step > 0:
+            self._period = min(self._period, step / max(count, 1))
         if step - count * self._period > self.gap:
             return "gap"
         if before is not None and float(np.abs(self._tiles - before).mean()) > self.cut:

@@ -30,6 +30,12 @@ def _holds_masks(path: Path) -> bool:
     return any(place.name.lower() in _FRAMES and place.is_dir() for place in path.parent.iterdir())
 
 
+def _as_given(source: str) -> str:
+    """Undo what MONAI does to each word of a configuration: it puts ``::`` in the place of ``#``."""
+    given = source.replace("::", "#")
+    return given if not os.path.exists(source) and os.path.exists(given) else source
+
+
 def running_windows(frames: Iterable[Frame], length: int) -> Iterator[tuple[list[Frame], list[bool]]]:
     """Cut running frames into the clips of :func:`common.data.video.windows.scoring_windows`.
 
@@ -90,7 +96,7 @@ class ClipStream:
     def __init__(self, source: str | os.PathLike | None, length: int, frame_rate: float | None = None) -> None:
         if source in (None, "", "None"):
             raise InputError("input", "no video is given", _HINT)
-        self.place, self.length = str(source), int(length)
+        self.place, self.length = _as_given(str(source)), int(length)
         self.frame_rate = None if frame_rate is None else float(frame_rate)
         self.sources = [path for path in list_sources(self.place) if not _holds_masks(path)]
         self.names = [self._name(path) for path in self.sources]

@@ -119,6 +119,13 @@ def test_a_network_in_training_mode_is_put_into_evaluation_mode() -> None:
     torch.testing.assert_close(streamed(FrameStream(network.train()), video), expected, rtol=0, atol=1e-6)
 
 
+def test_logits() -> None:
+    network, frame = make("FUnet"), frames(1)[0]
+    logits = FrameStream(network).push(frame, logits=True)
+    assert logits.min() < 0
+    assert torch.equal(logits.sigmoid(), FrameStream(network).push(frame))
+
+
 def test_the_caller_may_change_the_result() -> None:
     stream, video = FrameStream(make("FUnet").requires_grad_(True)), frames(2)
     probability = stream.push(video[0])

@@ -53,3 +53,11 @@ def test_another_size():
 @pytest.mark.parametrize("rate", [None, 30])
 def test_without_a_frame_rate_the_steps_tell(rate):
     assert breaks(*(frame(index) for index in range(4)), frame(5, time=3.0), frame_rate=rate)[-1] == "gap"
+
+
+def test_without_a_frame_rate_the_shortest_step_counts():
+    """The first step may be a long one, or none at all."""
+    stamps = [0, 3, 3 + 1 / 30, 3 + 2 / 30, 5]
+    assert breaks(*(frame(index, time) for index, time in enumerate(stamps)), frame_rate=None)[-1] == "gap"
+    stamps = [0, 0, 1, 2, 3]
+    assert breaks(*(frame(index, time) for index, time in enumerate(stamps)), frame_rate=None) == [None] * 5

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import csv
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from common.data.video import VideoSequence
+from common.handlers import VideoReport
+from common.metrics import SCORES, VideoSegmentationMetric
+from tests.common.handlers.video_runs import (
+    GRID,
+    evaluator,
+    labelled_clips,
+    mask_of,
+    probabilities_of,
+    scene,
+    write_bundle,
+)  # fmt: skip
+
+LENGTHS = {"one": 8, "two": 5, "short": 2, "still": 1}
+CLIPS = {name: scene(12)[-length:] for name, length in LENGTHS.items()}
+MASKS = {name: [np.roll(mask_of(picture), 2, axis=0) for picture in pictures] for name, pictures in CLIPS.items()}
+
+
+def report(folder: Path, **kwargs) -> tuple[list[dict[str, str]], dict]:
+    """Evaluate and return the table and the summary."""
+    bundle = write_bundle(folder / "bundle")
+    sequences = [
+        VideoSequence(name, folder, tuple(map(str, range(length))), tuple(map(str, range(length))), f"subject {name}")
+        for name, length in LENGTHS.items()
+    ]
+    handler = VideoReport(folder / "out", sequences, bundle, bundle / "model.pt", {"fold": 3}, **kwargs)
+    clips = labelled_clips([(CLIPS[name], MASKS[name]) for name in LENGTHS], 3)
+    for clip in clips:  # what does not count may be anything
+        clip["image"] = [
+            image if keep else np.full_like(image, 255) for image, keep in zip(clip["image"], clip["keep"], strict=True)
+        ]
+    longer = labelled_clips([(CLIPS[name] + scene(4), MASKS[name] + [MASKS["one"][0]] * 4) for name in LENGTHS], 3)
+    for data in (longer, clips):  # the second run begins anew
+        evaluator(data, [handler]).run()
+    with open(folder / "out" / "sequences.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return rows, json.loads((folder / "out" / "summary.json").read_text(encoding="utf-8"))
+
+
+def scores_of(*names: str, drop_ends: bool = True) -> dict[str, float]:
+    metric = VideoSegmentationMetric(drop_ends=drop_ends)
+    for number, name in enumerate(names):
+        metric(
+            [torch.cat([probabilities_of(picture) for picture in CLIPS[name]])],
+            [torch.from_numpy(np.stack(MASKS[name]))[:, None] / 255],
+            sequence=[number],
+            frames=[range(LENGTHS[name])],
+        )
+    return dict(metric.scores().overall)
+
+
+def change(masks: list[np.ndarray]) -> float:
+    """The mean of 1 - IoU of consecutive masks."""
+    changes = []
+    for before, after in pairwise(masks):
+        either = (before | after).sum()
+        changes.append(1 - (before & after).sum() / either if either else 0)
+    return float(np.mean(changes))
+
+
+def flicker_of(name: str) -> tuple[float, float]:
+    """Flicker of what is predicted and of what is drawn, on the network's grid."""
+    predicted = [probabilities_of(picture)[0, 0].numpy() >= 0.5 for picture in CLIPS[name]]
+    drawn = [F.interpolate(torch.from_numpy(mask)[None, None].float(), GRID)[0, 0].numpy() > 0 for mask in MASKS[name]]
+    return change(predicted), change(drawn)
+
+
+def test_the_table(tmp_path):
+    rows, _ = report(tmp_path)
+    assert [(row["sequence"], row["subject"]) for row in rows] == [(name, f"subject {name}") for name in LENGTHS]
+    assert [(row["frames"], row["scored_frames"]) for row in rows] == [("8", "6"), ("5", "3"), ("2", "0"), ("1", "0")]
+    for row in rows[:2]:
+        for name, value in scores_of(row["sequence"]).items():
+            assert float(row[name]) == pytest.approx(value, abs=1e-4)
+    for row in rows[:3]:
+        found = (float(row["flicker"]), float(row["reference_flicker"]))
+        assert found == pytest.approx(flicker_of(row["sequence"]), abs=1e-4)
+    assert float(rows[0]["flicker"]) > 0.1
+
+
+def test_sequences_that_are_too_short(tmp_path):
+    rows, summary = report(tmp_path)
+    assert all(row[name] == "" for row in rows[2:] for name in SCORES)
+    assert rows[3]["flicker"] == rows[3]["reference_flicker"] == ""  # of a single frame
+    assert summary["sequences_too_short"] == ["short", "still"]
+
+
+def test_the_summary(tmp_path):
+    _, summary = report(tmp_path)
+    scored = ("one", "two")
+    for name, value in scores_of(*scored).items():
+        assert summary[name] == pytest.approx(value, abs=1e-5)
+    wanted = np.mean([flicker_of(name) for name in scored], axis=0)
+    assert (summary["flicker"], summary["reference_flicker"]) == pytest.approx(tuple(wanted), abs=1e-5)
+    assert (summary["sequences"], summary["frames"]) == (2, 9)
+    for name in scored:
+        assert summary["by_sequence"][name] == pytest.approx(scores_of(name), abs=1e-5)
+    source = summary["provenance"]
+    assert (source["bundle"], source["version"], source["settings"]) == ("some_net", "1.2.3", {"fold": 3})
+    assert len(source["weights"]["sha256"]) == 64 and source["libraries"]["torch"] == torch.__version__
+
+
+def test_with_the_ends(tmp_path):
+    rows, summary = report(tmp_path, drop_ends=False)
+    assert [row["scored_frames"] for row in rows] == ["8", "5", "2", "1"]
+    assert summary["sequences_too_short"] == [] and summary["frames"] == 16
+    for row in rows:
+        for name, value in scores_of(row["sequence"], drop_ends=False).items():
+            assert (row[name] == "") == np.isnan(value)
+            assert np.isnan(value) or float(row[name]) == pytest.approx(value, abs=1e-4)
