@@ -6,12 +6,13 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from common.data.dicom_header import is_dicom
 from common.data.dicom_series import split_path
+from common.data.label_scheme import label_values, whole_number
 from common.data.phantom import write_spine_phantoms
 from common.data.scan_reader import FORMATS, SCAN_SUFFIXES
 from common.data.splits import split_cases
@@ -24,6 +25,10 @@ logger = logging.getLogger(__name__)
 DATALIST = "index.json"
 # `images` and `labels` are the project's names; MR and Mask are those of the MRSpineSeg challenge.
 FOLDERS = (("images", "labels"), ("MR", "Mask"))
+_OWN = ("image", "label", "id", "subject", "labelled", "fold")
+_SURROGATES = re.compile(r"[\ud800-\udfff]")
+_UNPRINTABLE = re.compile(r"[\0-\x1f\x7f\ud800-\udfff]")
+_MAX_NAME, _MAX_PATH, _MAX_ID = 255, 2000, 200  # bytes, characters, bytes
 
 
 class CaseList(list):
@@ -72,13 +77,16 @@ def find_cases(dataset_dir: str | os.PathLike, datalist: str | os.PathLike | Non
         datalist: a JSON file ``{"cases": [{"image": ..., "label": ..., ...}, ...]}`` with paths relative to
             ``dataset_dir``; ``index.json`` in there where it exists. Further entries of a case: ``id``, ``subject``
             (cases of one subject stay together; the ``id`` where it lacks), ``labelled`` (the label values that its
-            annotators drew; without it, all), ``fold``. Others are kept.
+            annotators drew; without it, all), ``fold`` (which counts for all cases of the subject). Of others, those
+            with a text or a number in every case are kept, as text, so that results can be grouped by them; any more
+            would stop a loader, which can make no batch of entries that only some cases have. ``null`` is no entry.
 
     Returns:
         One dictionary for each case, by ``id``, with absolute ``image`` and ``label``.
 
     Raises:
-        InputError: nothing there, not readable, a file of the list is missing, or an ``id`` occurs twice.
+        InputError: nothing there, not readable, a file of the list is missing, an entry is not what it has to be, or an
+            ``id`` occurs twice or is no plain name: results are written to files that are called after it.
     """
     root = Path(dataset_dir)
     if not root.is_dir():
@@ -93,13 +101,19 @@ def find_cases(dataset_dir: str | os.PathLike, datalist: str | os.PathLike | Non
         raise InputError(error.filename or root, "cannot be read (no permission)", "grant read access") from error
     seen: dict[str, str] = {}
     for case in cases:
+        if not _plain_name(case["id"]):
+            raise InputError(
+                listing if datalist or listing.is_file() else root,
+                f"the case id {case['id'][:100]!a} is no plain file name",
+                f"give it up to {_MAX_ID} characters, without / and \\",
+            )
         if case["id"] in seen:
             raise InputError(
                 case["image"], f"has the same case id '{case['id']}' as {seen[case['id']]}", "give each case its own id"
             )
         seen[case["id"]] = case["image"]
         for key in ("image", "label"):
-            if not split_path(case[key])[0].exists():
+            if not os.path.exists(split_path(case[key])[0]):
                 raise InputError(case[key], f"does not exist (the {key} of case '{case['id']}')", "mend the datalist")
     return sorted(cases, key=lambda case: case["id"])
 
@@ -138,7 +152,11 @@ def _from_datalist(root: Path, listing: Path) -> list[dict[str, Any]]:
         content = json.loads(listing.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(listing, "does not exist", "pass --datalist with a JSON file, or leave it out") from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except IsADirectoryError:
+        raise InputError(listing, "is a folder", "pass --datalist with a JSON file, or leave it out") from None
+    except RecursionError as error:
+        raise InputError(listing, "is not valid JSON (nested too deep)", "mend it") from error
+    except ValueError as error:
         raise InputError(listing, f"is not valid JSON ({error})", "mend it") from error
     rows = content.get("cases") if isinstance(content, dict) else None
     if not isinstance(rows, list) or not rows:
@@ -147,13 +165,68 @@ def _from_datalist(root: Path, listing: Path) -> list[dict[str, Any]]:
     for number, row in enumerate(rows):
         if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("image", "label")):
             raise InputError(listing, f"case {number} has no 'image' or no 'label'", "name both files")
-        case = dict(row)
-        case["id"] = str(row.get("id") or case_id(split_path(root / row["image"])[0]))
-        case["subject"] = str(row.get("subject") or case["id"])
-        for key in ("image", "label"):
-            case[key] = str((root / row[key]).resolve())
-        cases.append(case)
+        try:
+            cases.append(_case(root, {key: value for key, value in row.items() if value is not None}))
+        except InputError as error:
+            raise InputError(listing, f"case {number}: '{error.where}' {error.problem}", error.remedy) from error
+    folds = {case["subject"]: case["fold"] for case in cases if "fold" in case}
+    more = _common_entries(rows)
+    for case, row in zip(cases, rows, strict=True):
+        if case["subject"] in folds:
+            case.setdefault("fold", folds[case["subject"]])
+        case |= {key: _text(row[key]) for key in more}
     return cases
+
+
+def _case(root: Path, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a datalist says of a case.
+
+    Raises:
+        InputError: an entry, which it names, is not what it has to be.
+    """
+    for key in ("image", "label"):
+        if not _file_name(row[key]):
+            raise InputError(key, f"is not a file name ({row[key][:100]!a})", "name a file")
+    case = {key: str((root / row[key]).resolve()) for key in ("image", "label")}
+    names = {key: _text(row[key]) for key in ("id", "subject") if row.get(key, "") != ""}
+    for key, name in names.items():
+        if name is None or _UNPRINTABLE.search(name):
+            raise InputError(key, "is neither a text of one line nor a number", "give it a name")
+    case["id"] = names.get("id") or case_id(split_path(root / row["image"])[0])
+    case["subject"] = names.get("subject") or case["id"]
+    if "labelled" in row:
+        case["labelled"] = label_values(row["labelled"])
+    if "fold" in row:
+        case["fold"] = whole_number(row["fold"])
+        if case["fold"] is None:
+            raise InputError("fold", "is not a whole number", "number the folds from 0")
+    return case
+
+
+def _common_entries(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return which further entries have a text or a number in every case."""
+    return [key for key in rows[0] if key not in _OWN and all(_text(row.get(key)) is not None for row in rows)]
+
+
+def _text(value: Any) -> str | None:
+    """Return a text that can be written, or a number as text; None for anything else."""
+    if not isinstance(value, (str, int, float)):
+        return None
+    return None if _SURROGATES.search(str(value)) else str(value)
+
+
+def _file_name(path: str) -> bool:
+    """Say whether a file may be called so, with its folders."""
+    if not path or len(path) > _MAX_PATH or _UNPRINTABLE.search(path):
+        return False
+    return all(len(part.encode()) <= _MAX_NAME for part in path.split("/"))
+
+
+def _plain_name(name: str) -> bool:
+    """Say whether files may be called after a name: they go into the output folder, with suffixes of their own."""
+    if not name.strip(". ") or _UNPRINTABLE.search(name) or "/" in name or "\\" in name:
+        return False
+    return len(name.encode()) <= _MAX_ID
 
 
 class SpineCases:

@@ -17,6 +17,7 @@ _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _PIXELS = 0x7FE00010
 _LONG_FORMS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
+_SHORT_FORMS = set(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _MAX_DEPTH = 12
 _MAX_INFLATED = 1 << 31  # bytes
 
@@ -94,7 +95,7 @@ def is_dicom(path: str | os.PathLike) -> bool:
 
 
 def read_header(path: str | os.PathLike) -> Dataset:
-    """Read a DICOM file up to its pixels, and make sure that those are all there.
+    """Read a DICOM file up to its pixels, and make sure that those are all there, and nothing stray behind them.
 
     Args:
         path: a file with preamble, in any transfer syntax.
@@ -137,14 +138,18 @@ def _read(data: Any, header: Dataset) -> None:
         return
     header.pixels = True
     if parser.pixel_length == _UNDEFINED:
-        parser.fragments(offset)
+        end = parser.fragments(offset)
     else:
+        end = offset + parser.pixel_length
         frames = max(int(header.text(0x00280008) or 1), 1)
         samples = frames * header.short(0x00280010) * header.short(0x00280011) * max(header.short(0x00280002), 1)
         expected = (samples * header.short(0x00280100) + 7) // 8
-        if offset + parser.pixel_length > len(data) or parser.pixel_length < expected:
+        if end > len(data) or parser.pixel_length < expected:
             there = min(len(data) - offset, parser.pixel_length)
             raise ValueError(f"it holds {there} of {max(expected, parser.pixel_length)} bytes of pixels")
+    # GDCM reads on behind the pixels, and makes room for as much as a stray length there says.
+    if data[end:].strip(b"\0") and parser.elements(end, len(data), Dataset(), syntax != _IMPLICIT) != len(data):
+        raise ValueError("there are stray bytes behind its pixels")
 
 
 class _Parser:
@@ -177,9 +182,9 @@ class _Parser:
             kind = b""
             if explicit and tag >> 16 != 0xFFFE:
                 kind = bytes(self.data[position + 4 : position + 6])
-                if not kind.isalpha() or not kind.isupper():
-                    raise ValueError(f"its element ({tag >> 16:04x},{tag & 0xFFFF:04x}) is malformed")
                 wide = kind in _LONG_FORMS
+                if not wide and kind not in _SHORT_FORMS:
+                    raise ValueError(f"its element ({tag >> 16:04x},{tag & 0xFFFF:04x}) is malformed")
                 length = self._number(position + (8 if wide else 6), 4 if wide else 2, end)
                 position += 12 if wide else 8
             else:
@@ -217,14 +222,14 @@ class _Parser:
             raise ValueError("the file is cut off")
         return items, position
 
-    def fragments(self, position: int) -> None:
-        """Make sure that compressed pixels are there to their end."""
+    def fragments(self, position: int) -> int:
+        """Make sure that compressed pixels are there to their end; return where that is."""
         end = len(self.data)
         while True:
             tag, size = self._tag(position, end), self._number(position + 4, 4, end)
             position += 8
             if tag == _SEQUENCE_END:
-                return
+                return position
             if tag != _ITEM or position + size > end:
                 raise ValueError("its compressed pixels are cut off")
             position += size

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import math
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from common.errors import InputError
 
-__all__ = ["BACKGROUND", "LabelScheme", "Structure"]
+__all__ = ["BACKGROUND", "LabelScheme", "Structure", "label_values", "whole_number"]
 
 BACKGROUND = "background"
 _TABLE = Path(__file__).with_name("label_scheme.json")
@@ -56,7 +59,7 @@ class LabelScheme:
     """
 
     def __init__(self, name: str = "mrspineseg17") -> None:
-        rows = json.loads(_TABLE.read_text(encoding="utf-8"))["structures"]
+        rows = _rows()
         known = sorted({scheme for row in rows for scheme in row["channel"]})
         if name not in known:
             raise ValueError(f"unknown label scheme {name!r}; choose one of {', '.join(known)}")
@@ -104,13 +107,42 @@ class LabelScheme:
             Booleans of shape (num_channels,); the background's is True.
 
         Raises:
-            InputError: a value is not in the table.
+            InputError: see :func:`label_values`.
         """
         drawn = np.ones(self.num_channels, dtype=bool)
         if labelled is None:
             return drawn
-        wanted = {int(value) for value in labelled} - {0}
-        if unknown := sorted(wanted - set(self.values)):
-            raise InputError("labelled", f"{unknown} are not label values", "use values from 1 to 19")
+        wanted = label_values(labelled)
         drawn[1:] = [s.value in wanted for s in self.structures]
         return drawn
+
+
+def whole_number(value: Any) -> int | None:
+    """Return a number from a file, or its digits as text, as a whole number; None for anything else."""
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,9}", value):
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer)):
+        return None
+    return int(value) if math.isfinite(value) and value == int(value) else None
+
+
+def label_values(listed: Any) -> list[int]:
+    """Return the label values in a list from a file, ascending, without the background's 0.
+
+    Raises:
+        InputError: it is no list of whole numbers, or one of them is not in the table.
+    """
+    known = {row["value"] for row in _rows()}
+    remedy = f"use values from {min(known)} to {max(known)}"
+    is_list = isinstance(listed, Iterable) and not isinstance(listed, (str, bytes, Mapping))
+    values = {whole_number(value) for value in listed} if is_list else {None}
+    if None in values:
+        raise InputError("labelled", "is not a list of whole numbers", remedy)
+    if unknown := sorted(values - known - {0}):
+        raise InputError("labelled", f"{unknown} are not label values", remedy)
+    return sorted(values - {0})
+
+
+@cache
+def _rows() -> list[dict[str, Any]]:
+    return json.loads(_TABLE.read_text(encoding="utf-8"))["structures"]

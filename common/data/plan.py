@@ -11,12 +11,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from common.data.label_scheme import LabelScheme
+from common.data.label_scheme import LabelScheme, label_values
 from common.errors import InputError
 
 __all__ = ["LEARNED", "check_plan", "learned_values", "plan_file", "read_plan"]
 
 LEARNED = "learned"
+_RESTORE = "restore it, or delete it to go on unchecked"
 
 
 def plan_file(weights: str | Path) -> Path:
@@ -28,16 +29,25 @@ def read_plan(weights: str | Path) -> dict[str, Any]:
     """Read the plan beside a file of weights; empty where there is none.
 
     Raises:
-        InputError: the plan is not valid JSON.
+        InputError: the plan is not valid JSON, or what the weights learned is no list of label values.
     """
     path = plan_file(weights)
     if not path.is_file():
         return {}
     try:
         plan = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise InputError(path, "is not valid JSON (nested too deep)", _RESTORE) from error
     except ValueError as error:
-        raise InputError(path, f"is not valid JSON ({error})", "restore it, or delete it to go on unchecked") from error
-    return plan if isinstance(plan, dict) else {}
+        raise InputError(path, f"is not valid JSON ({error})", _RESTORE) from error
+    if not isinstance(plan, dict):
+        return {}
+    if plan.get(LEARNED) is not None:
+        try:
+            plan[LEARNED] = label_values(plan[LEARNED])
+        except InputError as error:
+            raise InputError(path, f"its entry '{LEARNED}' {error.problem}", _RESTORE) from error
+    return plan
 
 
 def check_plan(weights: str | Path, settings: Mapping[str, Any]) -> None:
@@ -74,12 +84,15 @@ def learned_values(items: Iterable[Mapping[str, Any]], scheme: str, labelled: st
 
     Returns:
         Label values, ascending.
+
+    Raises:
+        InputError: see :func:`common.data.label_scheme.label_values`.
     """
     known = {structure.value for structure in LabelScheme.load(scheme).structures}
     values: set[int] = set()
     for item in items:
         drawn = item.get("labelled")
-        values |= known if drawn is None else known & {int(value) for value in drawn}
+        values |= known if drawn is None else known & set(label_values(drawn))
     return sorted(values)
 
 

@@ -21,6 +21,7 @@ from common.data.dicom_header import is_dicom
 from common.data.dicom_series import SeriesInfo, Stack, find_stack, list_series, split_path
 from common.data.itk_names import itk_name
 from common.data.meta_image import check_meta_image
+from common.data.nrrd_header import check_nrrd_header
 from common.data.volume_checks import check_grid, check_numbers
 from common.errors import InputError
 
@@ -295,8 +296,7 @@ def _stack_grid(path: str | os.PathLike, stack: Stack) -> tuple[tuple[int, ...],
 
 
 def _open(path: str | os.PathLike, kind: str) -> sitk.ImageFileReader:
-    if kind == "meta":
-        check_meta_image(path)
+    {"meta": check_meta_image, "nrrd": check_nrrd_header}[kind](path)
     sitk.ProcessObject.SetGlobalWarningDisplay(False)  # what is wrong is said in one line, below
     reader = sitk.ImageFileReader()
     reader.SetImageIO({"meta": "MetaImageIO", "nrrd": "NrrdImageIO"}[kind])

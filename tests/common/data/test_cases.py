@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from monai.data import list_data_collate
 
 from common.data import CaseList, SpineCases, find_cases
 from common.data import cases as cases_module
@@ -149,20 +150,48 @@ class TestFolders:
 class TestDatalist:
     def test_entries_are_kept(self, tmp_path):
         rows = [
-            {"image": "i/2.nii", "label": "l/2.nii", "id": "two", "subject": "ann", "labelled": [1, 2], "fold": 3},
-            {"image": "i/1.nii.gz", "label": "l/1.nii", "sequence": "T2"},
+            {"image": "i/2.nii", "label": "l/2.nii", "id": "two", "subject": "ann", "labelled": [2, 1.0], "fold": "3"},
+            {"image": "i/1.nii.gz", "label": "l/1.nii"},
         ]
         datalist(tmp_path, rows)
         assert find_cases(tmp_path) == [
-            {
-                "image": str(tmp_path / "i/1.nii.gz"), "label": str(tmp_path / "l/1.nii"), "id": "1", "subject": "1",
-                "sequence": "T2",
-            },
+            {"image": str(tmp_path / "i/1.nii.gz"), "label": str(tmp_path / "l/1.nii"), "id": "1", "subject": "1"},
             {
                 "image": str(tmp_path / "i/2.nii"), "label": str(tmp_path / "l/2.nii"), "id": "two", "subject": "ann",
                 "labelled": [1, 2], "fold": 3,
             },
         ]  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("entries", "kept"),
+        [
+            (["T1", "T2"], ["T1", "T2"]),
+            ([1.5, "3"], ["1.5", "3"]),
+            (["T1", None], None),
+            (["T1"], None),
+            ([["a"], ["b", "c"]], None),
+            ([{"a": 1}, {"b": 2}], None),
+            (["T1", "\udc80"], None),
+        ],
+    )
+    def test_further_entries_are_kept_as_text_where_every_case_has_one(self, tmp_path, entries, kept):
+        rows = rows_of(2)
+        for row, entry in zip(rows, entries, strict=False):
+            row["sequence"] = entry
+        datalist(tmp_path, rows)
+        cases = find_cases(tmp_path)
+        assert [case.get("sequence") for case in cases] == (kept or [None, None])
+        assert list_data_collate(cases)["id"] == ["0", "1"]
+
+    def test_the_fold_of_one_case_counts_for_its_subject(self, tmp_path):
+        first, *others = rows_of(3, subject="ann")
+        datalist(tmp_path, [*others, first | {"fold": 2}])
+        assert [case["fold"] for case in find_cases(tmp_path)] == [2, 2, 2]
+
+    def test_null_is_no_entry(self, tmp_path):
+        datalist(tmp_path, rows_of(1, id=None, subject=None, labelled=None, fold=None, sequence=None))
+        (case,) = find_cases(tmp_path)
+        assert set(case) == {"id", "subject", "image", "label"} and case["id"] == case["subject"] == "0"
 
     def test_another_list_and_absolute_paths(self, tmp_path):
         elsewhere, root = tmp_path / "lists", tmp_path / "set"
@@ -179,13 +208,49 @@ class TestDatalist:
         assert len(find_cases(folders)) == 2
 
     def test_numbers_as_ids(self, tmp_path):
-        datalist(tmp_path, [row | {"id": i + 1, "subject": 7} for i, row in enumerate(rows_of(2))])
-        assert [(case["id"], case["subject"]) for case in find_cases(tmp_path)] == [("1", "7"), ("2", "7")]
+        datalist(tmp_path, [row | {"id": i, "subject": 7} for i, row in enumerate(rows_of(2))])
+        assert [(case["id"], case["subject"]) for case in find_cases(tmp_path)] == [("0", "7"), ("1", "7")]
+
+    @pytest.mark.parametrize(
+        "name", ["../../x", "/abs/x", "..", ".", " ", "a\\b", "a\0b", "a\nb", "a\x1bb", "\udc80", "x" * 201, "é" * 101]
+    )
+    def test_ids_that_are_no_plain_file_names(self, tmp_path, name):
+        datalist(tmp_path, rows_of(1, id=name))
+        assert message(find_cases, tmp_path).startswith(f"{tmp_path}/index.json: ")
+
+    def test_an_id_that_leads_elsewhere(self, tmp_path):
+        datalist(tmp_path, rows_of(1, id="../../x"))
+        assert message(find_cases, tmp_path) == (
+            f"{tmp_path}/index.json: the case id '../../x' is no plain file name; "
+            "give it up to 200 characters, without / and \\"
+        )
+
+    @pytest.mark.parametrize(
+        ("key", "value", "problem"),
+        [
+            *[("fold", value, "is not a whole number; number the folds from 0")
+              for value in ("one", "", [1], {}, True, 1.5, float("nan"), float("inf"))],
+            *[("labelled", value, "is not a list of whole numbers; use values from 1 to 19")
+              for value in ("12", 5, {"1": 2}, ["L5"], [[1]], [None], [True], [1.5], [float("inf")])],
+            ("labelled", [1, 20, -3], "[-3, 20] are not label values; use values from 1 to 19"),
+            *[("image", value, f"is not a file name ({value[:100]!a}); name a file")
+              for value in ("", "a\0b", "\udc80", "x" * 256, "x/" * 2000)],
+            ("label", "a\nb", "is not a file name ('a\\nb'); name a file"),
+            *[(key, value, "is neither a text of one line nor a number; give it a name")
+              for key in ("id", "subject") for value in ([], {}, ["a"], "\udc80", "a\nb")],
+        ],
+    )  # fmt: skip
+    def test_entries_that_are_not_what_they_have_to_be(self, tmp_path, key, value, problem):
+        first, second = rows_of(2)
+        listing = datalist(tmp_path, [first, second])
+        listing.write_text(json.dumps({"cases": [first, second | {key: value}]}), encoding="utf-8")
+        assert message(find_cases, tmp_path) == f"{tmp_path}/index.json: case 1: '{key}' {problem}"
 
     @pytest.mark.parametrize(
         ("text", "problem"),
         [
             ('{"cases": [', "is not valid JSON (Expecting value: line 1 column 12 (char 11)); mend it"),
+            ("[" * 5000 + "]" * 5000, "is not valid JSON (nested too deep); mend it"),
             ("[]", 'has no list \'cases\'; write {"cases": [{"image": ..., "label": ...}, ...]}'),
             ('{"training": []}', 'has no list \'cases\'; write {"cases": [{"image": ..., "label": ...}, ...]}'),
             ('{"cases": []}', 'has no list \'cases\'; write {"cases": [{"image": ..., "label": ...}, ...]}'),
@@ -203,6 +268,11 @@ class TestDatalist:
         (tmp_path / "index.json").write_bytes(b"\xff\xfe\x00")
         found = message(find_cases, tmp_path)
         assert found.startswith(f"{tmp_path}/index.json: is not valid JSON (") and found.endswith("; mend it")
+
+    def test_a_folder_in_the_place_of_a_list(self, tmp_path):
+        assert message(find_cases, tmp_path, tmp_path) == (
+            f"{tmp_path}: is a folder; pass --datalist with a JSON file, or leave it out"
+        )
 
     def test_missing_list(self, tmp_path):
         assert message(find_cases, tmp_path, tmp_path / "own.json") == (

@@ -87,12 +87,28 @@ class TestReadHeader:
             (b"x" * 200, "it does not start like DICOM"),
             (b"\0" * 128 + b"DICM", "it names no transfer syntax"),
             (b"\0" * 128 + b"DICM" + b"\2\0\1\0ob\0\0\0\0\0\0", "its element (0002,0001) is malformed"),
+            (b"\0" * 128 + b"DICM" + b"\2\0\1\0UG\0\0\0\0\0\0", "its element (0002,0001) is malformed"),
             (b"\0" * 128 + b"DICM" + b"\2\0\1\0OB\0\0\xf0\0\0\0", "the file is cut off"),
         ],
     )
     def test_damaged(self, tmp_path, content, problem):
         (tmp_path / "a").write_bytes(content)
         assert read_header(tmp_path / "a").problem == problem
+
+    @pytest.mark.parametrize(
+        ("tail", "problem"),
+        [
+            (b"\0", None),
+            (element(0xFFFCFFFC, "OB", bytes(6)), None),  # data set trailing padding
+            (b"\3\0\4\0\5\0\6\0", "its element (0003,0004) is malformed"),
+            (struct.pack("<HH2sHI", 0x7FE1, 0x10, b"OB", 0, 1 << 30), "the file is cut off"),
+            (struct.pack("<HHI", 0xFFFE, 0xE00D, 0) + b"abc", "there are stray bytes behind its pixels"),
+        ],
+    )
+    def test_behind_the_pixels(self, tmp_path, tail, problem):
+        path = write_dicom(tmp_path / "a", slice_elements(VOXELS, AFFINE, 0))
+        path.write_bytes(path.read_bytes() + tail)
+        assert read_header(path).problem == problem
 
     def test_pixels_that_are_cut_off(self, tmp_path):
         path = write_dicom(tmp_path / "a", slice_elements(VOXELS, AFFINE, 0))

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from common.data.label_scheme import BACKGROUND, LabelScheme
+from common.data.label_scheme import BACKGROUND, LabelScheme, label_values, whole_number
 from common.errors import InputError
 
 # MRSpineSeg's own table
@@ -56,6 +56,25 @@ class TestBothSchemes:
         with pytest.raises(InputError) as error:
             LabelScheme(name).drawn_channels([1, 40, -2])
         assert str(error.value) == "labelled: [-2, 40] are not label values; use values from 1 to 19"
+
+
+@pytest.mark.parametrize("listed", ["12", b"12", 5, None, {1: 2}, ["L5"], [[1]], [None], [True], [1.5], [np.inf]])
+def test_lists_that_are_none_of_whole_numbers(listed):
+    with pytest.raises(InputError, match=r"^labelled: is not a list of whole numbers; use values from 1 to 19$"):
+        label_values(listed)
+
+
+def test_list_of_label_values():
+    assert label_values([2, "1", 0, 11.0, np.int16(2)]) == [1, 2, 11]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(3, 3), ("-3", -3), (2.0, 2), (np.uint8(7), 7), (10**30, 10**30), (True, None), ("", None), ("1e3", None),
+     ("9" * 5000, None), (float("nan"), None), (None, None)],
+)  # fmt: skip
+def test_whole_number(value, expected):
+    assert whole_number(value) == expected
 
 
 def test_l5_s_is_11_in_files_whatever_the_channel():

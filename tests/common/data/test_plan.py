@@ -40,6 +40,32 @@ class TestRead:
         with pytest.raises(InputError, match=r"model\.json: is not valid JSON .*; restore it, or delete it"):
             read_plan(weights)
 
+    def test_nested_too_deep(self, weights):
+        plan_file(weights).write_text("[" * 5000 + "]" * 5000, encoding="utf-8")
+        with pytest.raises(InputError, match=r"model\.json: is not valid JSON \(nested too deep\); restore it"):
+            read_plan(weights)
+
+    @pytest.mark.parametrize(
+        ("learned", "problem"),
+        [
+            ("12", "is not a list of whole numbers"),
+            ([1, "L5"], "is not a list of whole numbers"),
+            ([1, 99], "[99] are not label values"),
+        ],
+    )
+    def test_what_was_learned_is_no_list_of_label_values(self, weights, learned, problem):
+        plan_file(weights).write_text(json.dumps(PLAN | {"learned": learned}), encoding="utf-8")
+        with pytest.raises(InputError) as raised:
+            read_plan(weights)
+        assert str(raised.value) == (
+            f"{plan_file(weights)}: its entry 'learned' {problem}; restore it, or delete it to go on unchecked"
+        )
+
+    def test_what_was_learned(self, weights):
+        for learned in ([2, 11], None):
+            plan_file(weights).write_text(json.dumps(PLAN | {"learned": learned}), encoding="utf-8")
+            assert read_plan(weights)["learned"] == learned
+
 
 class TestCheck:
     @pytest.mark.parametrize(
@@ -90,6 +116,10 @@ class TestLearned:
         # T9 (10) and T9/T10 (19) are classes of the other scheme alone; 0 is the background.
         assert learned_values([{"labelled": [0, 1, 10, 19]}], "mrspineseg17") == [1]
         assert learned_values([{"labelled": [0, 1, 10, 19]}], "mrspineseg19") == [1, 10, 19]
+
+    def test_text_is_not_taken_letter_by_letter(self):
+        with pytest.raises(InputError, match=r"^labelled: is not a list of whole numbers; use values from 1 to 19$"):
+            learned_values([{"labelled": "12"}], "mrspineseg17")
 
     def test_nothing_drawn(self):
         assert learned_values([{"labelled": []}], "mrspineseg17") == []
