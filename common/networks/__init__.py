@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 from common.networks.clip_unet import ClipUNet
+from common.networks.frame_classifier import FrameClassifier
 from common.networks.funet import FUnet
+from common.networks.mobilenet_v3 import MobileNetV3Large
 from common.networks.per_frame import PerFrame
 from common.networks.pnsnet import PNSNet
 from common.networks.safnet import SAFNet
+from common.networks.segformer import SegFormer
+from common.networks.two_stage import TwoStage
+from common.networks.unet_family import UNetFamily
 
-__all__ = ["ClipUNet", "FUnet", "PNSNet", "PerFrame", "SAFNet"]
+__all__ = [
+    "ClipUNet",
+    "FUnet",
+    "FrameClassifier",
+    "MobileNetV3Large",
+    "PNSNet",
+    "PerFrame",
+    "SAFNet",
+    "SegFormer",
+    "TwoStage",
+    "UNetFamily",
+]

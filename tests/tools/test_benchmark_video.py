@@ -35,21 +35,22 @@ def test_a_tiny_run(tmp_path, capsys):
         assert row["times_funet_clip"] == pytest.approx(
             rows["funet", "clip", row["precision"]]["ms_p50"] / row["ms_p50"]
         )
-    assert rows["funet", "stream", "fp32"]["difference"] < 1e-5
+    assert rows["funet", "stream", "fp32"]["difference"] < 1e-6 > rows["pnsnet", "stream", "fp32"]["difference"]
     assert rows["funet", "stream, no IFA", "fp32"]["difference"] > 1e-3  # the frame weights do count in probabilities
     assert rows["funet", "clip", "fp32"]["difference"] is None
     assert printed.count("| FUnet | stream |") == 2
 
 
 def test_a_network_without_memory_has_a_stream_only():
-    network = video.build("unet", {}, torch.device("cpu"), compiled=False)
+    network = video.build("unet", {"spatial_size": [32, 32]}, torch.device("cpu"))
     assert [way.way for way in video.ways_of("unet", network, torch.device("cpu"), torch.float32)] == ["stream"]
 
 
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (["--frames", "5", "--warm_up", "5"], "--frames 5: leaves nothing after the warm-up; pass more frames"),
+        (["--frames", "9", "--warm_up", "9"], "--frames 9: leaves nothing after the warm-up; pass more frames"),
+        (["--frames", "5", "--warm_up", "1"], "--frames 5: is no more than a clip has; pass more frames"),
         (["--output", "a.txt"], "a.txt: is no known format; let the name end in .json or .md"),
         (["--device", "cuda"], "--device cuda: is not there"),
     ],

@@ -74,14 +74,13 @@ class _Clip:
             return self.network(clip)[0, -1].float().sigmoid()
 
 
-def build(name: str, ids: dict[str, Any], device: torch.device, compiled: bool) -> torch.nn.Module:
+def build(name: str, ids: dict[str, Any], device: torch.device) -> torch.nn.Module:
     """Build a network by the bundle's configuration, with random weights.
 
     Args:
         name: a key of ``NETWORKS``.
         ids: changes to inference.json.
         device: where to.
-        compiled: whether to compile what is called for each frame.
     """
     overlay = [] if name == "funet" else [str(_BUNDLE / "configs" / f"{name}.json")]
     parser = ConfigParser()
@@ -89,11 +88,29 @@ def build(name: str, ids: dict[str, Any], device: torch.device, compiled: bool) 
     parser.config |= {"bundle_root": str(_BUNDLE)} | ids
     parser.parse(reset=True)
     torch.manual_seed(0)
-    network = parser.get_parsed_content("network_def").to(device).eval()
-    if compiled:
-        for method in ("encode_frame", "decode") if hasattr(network, "encode_frame") else ("forward",):
-            setattr(network, method, torch.compile(getattr(network, method)))
-    return network
+    return _settled(parser.get_parsed_content("network_def").to(device), parser["spatial_size"])
+
+
+def _compile(network: torch.nn.Module) -> None:
+    """Compile what is called for each frame."""
+    for method in ("encode_frame", "decode") if hasattr(network, "encode_frame") else ("forward",):
+        setattr(network, method, torch.compile(getattr(network, method)))
+
+
+@torch.no_grad()
+def _settled(network: torch.nn.Module, size: Sequence[int]) -> torch.nn.Module:
+    """Give a random network the statistics of its own maps, as training would; without, values grow beyond measure."""
+    normalizations = [part for part in network.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+    momenta = [part.momentum for part in normalizations]
+    for part in normalizations:
+        part.momentum = None  # a plain mean over the batches
+    device = next(network.parameters()).device
+    noise = torch.Generator().manual_seed(0)
+    for _ in range(2):
+        network.train()(torch.randn(1, 5, 3, *size, generator=noise).to(device))
+    for part, momentum in zip(normalizations, momenta, strict=True):
+        part.momentum = momentum
+    return network.eval()
 
 
 def ways_of(name: str, network: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> list[Way]:
@@ -109,7 +126,7 @@ def ways_of(name: str, network: torch.nn.Module, device: torch.device, dtype: to
 
 def measure(
     ways: Sequence[Way], frames: Sequence[torch.Tensor], warm_up: int, device: torch.device
-) -> list[dict[str, Any]]:
+) -> list[list[float]]:
     """Segment each frame in every way.
 
     Args:
@@ -119,26 +136,42 @@ def measure(
         device: where the networks are; CUDA is waited for.
 
     Returns:
-        For each way ``milliseconds`` of each frame that counts, and ``difference``: the largest difference of its
-        probabilities from those of the clip way of the same network, None without one.
+        For each way the milliseconds of each frame that counts.
     """
     times: list[list[float]] = [[] for _ in ways]
-    differences: list[float | None] = [None] * len(ways)
     for number, frame in enumerate(frames):
-        clips: dict[str, torch.Tensor] = {}
-        for i, way in enumerate(ways):
+        for taken, way in zip(times, ways, strict=True):
             _wait(device)
             begin = time.perf_counter()
-            probability = way.push(frame)
+            way.push(frame)
             _wait(device)
             if number >= warm_up:
-                times[i].append((time.perf_counter() - begin) * 1000)
-            if way.way == "clip":
-                clips[way.network] = probability
-            elif way.network in clips:
-                found = float((probability - clips[way.network]).abs().max())
-                differences[i] = max(differences[i] or 0.0, found)
-    return [{"milliseconds": one, "difference": other} for one, other in zip(times, differences, strict=True)]
+                taken.append((time.perf_counter() - begin) * 1000)
+    return times
+
+
+def differences(name: str, network: torch.nn.Module, frames: Sequence[torch.Tensor]) -> dict[str, float]:
+    """Compare each stream's last frame with that of the clip that ends there, in double precision.
+
+    A random network amplifies the rounding of single precision; in double precision what is left is the method's own.
+
+    Returns:
+        By way, the largest difference of probabilities; empty for a network that has a stream only.
+    """
+    if not hasattr(network, "encode_frame"):
+        return {}
+    running = [frame.double() for frame in frames[: network.frames + 1]]  # one longer than a clip
+    found = {}
+    network.double()
+    with torch.no_grad():
+        clip = network(torch.stack(running[1:])[None])[0, -1].sigmoid()
+    for way in ways_of(name, network, clip.device, torch.float32):
+        if way.way != "clip":
+            for frame in running:
+                probability = way.push(frame)
+            found[way.way] = float((probability - clip).abs().max())
+    network.float()
+    return found
 
 
 def _wait(device: torch.device) -> None:
@@ -146,9 +179,11 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def row_of(way: Way, measured: dict[str, Any], setting: dict[str, Any]) -> dict[str, Any]:
+def row_of(
+    way: Way, milliseconds: Sequence[float], difference: float | None, setting: dict[str, Any]
+) -> dict[str, Any]:
     """Return a row of the table, without its ratios."""
-    ordered = sorted(measured["milliseconds"])
+    ordered = sorted(milliseconds)
     return {
         "network": way.network,
         "way": way.way,
@@ -157,7 +192,7 @@ def row_of(way: Way, measured: dict[str, Any], setting: dict[str, Any]) -> dict[
         "ms_p50": statistics.median(ordered),
         "ms_p95": ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))],
         "frames_per_second": 1000 / statistics.median(ordered),
-        "difference": measured["difference"],
+        "difference": difference,
     }
 
 
@@ -191,7 +226,7 @@ def as_markdown(rows: Sequence[dict[str, Any]], run: dict[str, Any]) -> str:
         f"{run['frames']} frames, the first {run['warm_up']} left out",
         "",
         "x own: times as fast as the same network's clips; x FUnet: as FUnet's clips, in the same setting. "
-        "Difference: of probabilities, from the clip's last frame.",
+        "Difference: of probabilities, from the clip's last frame, in double precision.",
         "",
         "| network | way | precision | compiled | ms p50 | ms p95 | frames/s | x own | x FUnet | difference |",
         "|---|---|---|---|---:|---:|---:|---:|---:|---:|",
@@ -251,6 +286,8 @@ def _benchmark(arguments: argparse.Namespace, command: str) -> tuple[list[dict[s
     ids = {name: value for name, value in given.items() if value is not None}
     parser = ConfigParser()
     parser.read_config(str(_BUNDLE / "configs" / "inference.json"))
+    if arguments.frames <= parser["frames"]:
+        raise InputError(f"--frames {arguments.frames}", "is no more than a clip has", "pass more frames")
     size = ids.get("spatial_size", parser["spatial_size"])
     pictures = torch.from_numpy(make_video_phantom(0, arguments.frames, tuple(size)).frames)
     frames = ((pictures.permute(0, 3, 1, 2).float() / 255 - 0.45) / 0.225).to(device)
@@ -258,16 +295,20 @@ def _benchmark(arguments: argparse.Namespace, command: str) -> tuple[list[dict[s
         "command": command, "machine": describe_machine(device, arguments.threads), "load_before": load(),
         "size": list(size), "clip_length": parser["frames"], "frames": arguments.frames, "warm_up": arguments.warm_up,
     }  # fmt: skip
+    networks = {name: build(name, ids, device) for name in arguments.networks}
+    apart = {name: differences(name, network, list(frames)) for name, network in networks.items()}
     rows = []
-    for compiled in (word == "yes" for word in arguments.compile):
-        networks = {name: build(name, ids, device, compiled) for name in arguments.networks}
+    for compiled in sorted(word == "yes" for word in arguments.compile):
+        if compiled:
+            for network in networks.values():
+                _compile(network)
         for precision in arguments.precision:
+            print(f"{precision}, compiled: {compiled}", file=sys.stderr, flush=True)
             dtype = Precision(precision, device).dtype
             ways = [way for name, network in networks.items() for way in ways_of(name, network, device, dtype)]
-            print(f"{precision}, compiled: {compiled}", file=sys.stderr, flush=True)
-            measured = measure(ways, list(frames), arguments.warm_up, device)
             setting = {"precision": precision, "compiled": compiled}
-            rows += [row_of(way, one, setting) for way, one in zip(ways, measured, strict=True)]
+            for way, times in zip(ways, measure(ways, list(frames), arguments.warm_up, device), strict=True):
+                rows.append(row_of(way, times, apart[way.network].get(way.way), setting))
     add_ratios(rows)
     return rows, run | {"load_after": load()}
 
