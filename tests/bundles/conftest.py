@@ -11,7 +11,9 @@ import pytest
 
 from common.data.phantom import make_spine_phantom
 
-pytest.register_assert_rewrite("tests.bundles.bundle_test_base", "tests.bundles.runs")
+pytest.register_assert_rewrite(
+    *(f"tests.bundles.{name}" for name in ("bundle_test_base", "spine_bundle_tests", "video_bundle_tests", "runs"))
+)
 
 from tests.bundles.runs import Launcher  # noqa: E402
 

@@ -6,17 +6,21 @@ it has its own standard streams, folder and exit status, and an error ends it th
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
 import runpy
 import sys
 
+import av  # noqa: F401
 import ignite.engine  # noqa: F401
 import monai.bundle
 import monai.engines
 import monai.handlers  # noqa: F401
 import nibabel  # noqa: F401
+import SimpleITK  # noqa: F401
+import torch._dynamo  # noqa: F401  (the first optimiser of a process would import it)
 
 
 def become(job: dict) -> None:
@@ -37,6 +41,7 @@ def become(job: dict) -> None:
 
 
 if __name__ == "__main__":
+    gc.freeze()  # what is imported lives as long as each process; else its end takes longer than a small run
     print("ready", flush=True)
     while line := sys.stdin.readline():
         child = os.fork()

@@ -32,8 +32,12 @@ CONFIGS = {"train": ["train"], "evaluate": ["train", "evaluate"], "inference": [
 
 
 def files_of(root: Path, config: str) -> list[str]:
-    """The configuration files of a kind of run, or train.json with another one of that name over it."""
-    return [str(root / "configs" / f"{name}.json") for name in CONFIGS.get(config, ["train", config])]
+    """The configuration files of a kind of run, or train.json with another one over it.
+
+    ``inference+unet`` is a kind with a further file over it.
+    """
+    kind, *over = config.split("+")
+    return [str(root / "configs" / f"{name}.json") for name in [*CONFIGS.get(kind, ["train", kind]), *over]]
 
 
 def words(ids: dict[str, Any]) -> list[str]:
@@ -118,7 +122,7 @@ def workflow(root: Path, config: str, **ids: Any) -> ConfigWorkflow:
     """A workflow of a bundle, not yet initialized. Call it, and use it, within :func:`undone`."""
     return ConfigWorkflow(
         config_file=files_of(root, config),
-        workflow_type="infer" if config == "inference" else "train",
+        workflow_type="infer" if config.startswith("inference") else "train",
         logging_file=False,
         **({"bundle_root": str(root), "device": torch.device("cpu")} | ids),
     )

@@ -7,31 +7,23 @@ import pytest
 import torch
 
 from common.networks import SAFNet
-from tests.bundles.bundle_test_base import BundleTests, Mistake, read_csv, read_json, the_line
+from tests.bundles.bundle_test_base import Mistake, read_csv, read_json, the_line
 from tests.bundles.runs import run, undone, words, workflow
+from tests.bundles.spine_bundle_tests import SpineBundleTests
 
 # What part of the network each switch takes away or adds: the beginning of its parameters' names.
 SWITCHES = ("aspp", "multiscale_fusion", "self_attention", "high_skip")
 
 
-class TestSAFNet(BundleTests):
+class TestSAFNet(SpineBundleTests):
     name = "safnet"
-    training = BundleTests.training | {"lr": 0.005, "dice_weight": 1.0}
-    whole = BundleTests.whole | {"crop_fraction": 1.0}
-    mistakes: Mapping[str, Mistake] = {
+    training = SpineBundleTests.training | {"lr": 0.005, "dice_weight": 1.0}
+    whole = SpineBundleTests.whole | {"crop_fraction": 1.0}
+    mistakes: Mapping[str, Mistake] = SpineBundleTests.mistakes | {
         "a part of the network that is no boolean": Mistake(
             "inference", {"aspp": "1.5"}, ["--aspp 1.5", "true or false"]
         ),
-        "unknown schedule": Mistake("train", {"schedule": "linear"}, ["--schedule linear", "plateau, step or cosine"]),
-        "unknown selection": Mistake(
-            "train", {"selection": "acuracy"}, ["--selection acuracy", "choose dice or accuracy"]
-        ),
-        "unknown group": Mistake("evaluate", {"group_by": "scanner"}, ["--group_by scanner", "add it to the datalist"]),
-        "several processes without torchrun": Mistake(
-            "multi_gpu_train", {}, ["multi_gpu: needs several processes", "torchrun"], logged=False
-        ),
         "unknown loss": Mistake("train", {"loss_form": "hinge"}, ["hinge", "softmax"]),
-        "unknown scheme": Mistake("train", {"label_scheme": "other"}, ["other", "mrspineseg17"]),
         "a misspelt setting of an overlay": Mistake(
             "half_size", {"afine_scale": 0.1}, ["--afine_scale", "did you mean --affine_scale"], logged=False
         ),

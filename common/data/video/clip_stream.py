@@ -90,13 +90,15 @@ class ClipStream:
         failures: why videos could not be read to their end.
 
     Raises:
-        InputError: nothing is given, there is no video, or two of them have the same stem.
+        InputError: nothing is given, it does not exist, there is no video, or two of them have the same stem.
     """
 
     def __init__(self, source: str | os.PathLike | None, length: int, frame_rate: float | None = None) -> None:
         if source in (None, "", "None"):
             raise InputError("input", "no video is given", _HINT)
         self.place, self.length = _as_given(str(source)), int(length)
+        if not os.path.exists(self.place):
+            raise InputError(self.place, "does not exist", _HINT)
         self.frame_rate = None if frame_rate is None else float(frame_rate)
         self.sources = [path for path in list_sources(self.place) if not _holds_masks(path)]
         self.names = [self._name(path) for path in self.sources]
