@@ -18,7 +18,7 @@ from common.data.scan_reader import source_files
 
 __all__ = ["bundle_version", "provenance", "sha256_of"]
 
-_LIBRARIES = ("torch", "monai", "numpy", "nibabel", "SimpleITK")
+_LIBRARIES = ("torch", "monai", "numpy", "nibabel", "SimpleITK", "av")
 
 
 @lru_cache(maxsize=256)

@@ -123,8 +123,9 @@ class TrainingRecorder:
         if self.data is not None:
             split: dict[str, Any] = {}
             for name, items in self.data.items():
+                # a data set that knows its parts says so itself; any other's items are listed
                 split |= getattr(items, "split", None) or {}
-                split[name] = [str(item.get("id", item["image"])) for item in items]
+                split.setdefault(name, [str(item.get("id", item["image"])) for item in items])
             write_json(self.folder / SPLIT, split)
 
     def _step(self, engine: Engine) -> None:

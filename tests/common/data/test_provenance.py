@@ -55,7 +55,7 @@ def test_provenance(bundle, monkeypatch):
     assert found["input"] == {"file": str(bundle / "scan.nii"), "sha256": digest(b"scan")}
     assert found["settings"] == settings and found["settings"] is not settings
     assert found["libraries"] == {"python": platform.python_version()} | {
-        name: version(name) for name in ("torch", "monai", "numpy", "nibabel", "SimpleITK")
+        name: version(name) for name in ("torch", "monai", "numpy", "nibabel", "SimpleITK", "av")
     }
     assert found["hardware"]
     assert before <= datetime.fromisoformat(found["time"]) <= datetime.now(UTC)
