@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+from .bootstrap import Bootstrap, Interval, Statistic
+from .classification import (
+    CLASSIFICATION_SCORES,
+    ClassificationMetric,
+    ClassificationScores,
+    FramePresence,
+    precision_recall_curve,
+    roc_curve,
+)
+from .frame_segmentation import SEGMENTATION_SCORES, FrameCounts, FrameSegmentationMetric, SegmentationScores
 from .structure_dice import StructureDiceMetric, VoxelAccuracyMetric, dice_per_structure, joint_histogram, named_right
 from .surface_distance import SurfaceDistances, surface_distances
 from .video_segmentation import SCORES, VideoScores, VideoSegmentationMetric, flicker
 from .volumes import structure_volumes, voxel_counts, voxel_volume
 
 __all__ = [
+    "CLASSIFICATION_SCORES",
     "SCORES",
+    "SEGMENTATION_SCORES",
+    "Bootstrap",
+    "ClassificationMetric",
+    "ClassificationScores",
+    "FrameCounts",
+    "FramePresence",
+    "FrameSegmentationMetric",
+    "Interval",
+    "SegmentationScores",
+    "Statistic",
     "StructureDiceMetric",
     "SurfaceDistances",
     "VideoScores",
@@ -18,6 +39,8 @@ __all__ = [
     "flicker",
     "joint_histogram",
     "named_right",
+    "precision_recall_curve",
+    "roc_curve",
     "structure_volumes",
     "surface_distances",
     "voxel_counts",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .clips import FramesFirstd, LoadClipd, NormalizeFramesd, RandSideCropd
 from .components import KeepLargestComponentd
+from .frames import LoadFramed
 from .invert_to_labels import InvertToLabelsd
 from .labelled_case import CheckLabelledCased
 from .labels import ChannelsToValuesd, DrawnStructuresd, KeepStructuresd, ValuesToChannelsd
@@ -20,6 +21,7 @@ __all__ = [
     "KeepLargestComponentd",
     "KeepStructuresd",
     "LoadClipd",
+    "LoadFramed",
     "NormalizeFramesd",
     "RandSideCropd",
     "ValuesToChannelsd",

@@ -14,12 +14,18 @@ from common.data.video.frames import natural_key
 from common.data.video.layouts import VideoSequence, sequences_in
 from common.errors import InputError
 
-__all__ = ["PARTS", "find_sequences"]
+__all__ = ["PARTS", "PART_NAMES", "find_sequences"]
 
 PARTS = ("train", "validation", "test")
 
 _INDEX, _SPLITS = "index.json", "splits.json"
-_PART_NAMES = {name: name for name in PARTS} | {"training": "train", "valid": "validation", "val": "validation"}
+# What people call the parts; how the project calls them.
+PART_NAMES = {name: name for name in PARTS} | {
+    "training": "train",
+    "valid": "validation",
+    "val": "validation",
+    "testing": "test",
+}
 
 
 def find_sequences(dataset_dir: str | os.PathLike) -> list[VideoSequence]:
@@ -70,7 +76,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _part(path: Path, name: Any) -> str:
-    part = _PART_NAMES.get(str(name).lower())
+    part = PART_NAMES.get(str(name).lower())
     if part is None:
         raise InputError(path, f"names a part '{name}' that is unknown", "use train, validation or test")
     return part
