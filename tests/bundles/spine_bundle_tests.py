@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from itertools import permutations, product
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,11 @@ from tests.bundles.runs import (
 )
 from tests.dicom_files import SERIES, write_slices
 from tests.helpers import affine_of, noise, write_nifti
-from tests.scan_files import LPS, open_elsewhere, picture, write_itk, write_scan
+from tests.scan_files import LPS, centre, open_elsewhere, picture, write_itk, write_scan
 
 ORIENTATIONS = ("RAS", "LPS", "PIR", "SRP", "LAS")  # two of them left-handed; the sagittal one is the phantom's
+# Each axis may run either way along any of the patient's: 6 orders, 8 senses.
+ALL_CODES = ["".join(code) for order in permutations(("RL", "AP", "SI")) for code in product(*order)]
 
 
 class SpineBundleTests(BundleTests):
@@ -420,6 +423,26 @@ class SpineBundleTests(BundleTests):
             truth = np.asarray(nib.load(tmp_path / "truth" / f"{code}.nii.gz").dataobj) > 0
             assert set(np.unique(labels)) == {0, structure.value}
             assert overlap(labels > 0, truth) > 0.93, code
+
+    @pytest.mark.parametrize(("slices", "codes"), [(3, ORIENTATIONS), (14, ALL_CODES), (200, ORIENTATIONS)])
+    def test_a_shape_is_found_where_it_is(self, slices, codes, found_block, tmp_path):
+        """In the world, through the whole inference, within half a voxel along each axis; oblique and anisotropic."""
+        box = (slice(slices // 4, slices // 4 + max(slices // 3, 1)), slice(12, 22), slice(21, 38))
+        block = np.zeros((slices, 40, 44), dtype=bool)
+        block[box] = True
+        affine = affine_of((60 / slices, 1.3, 1.2), (0.2, -0.1, 0.3))
+        for code in codes:
+            write_nifti(tmp_path / "scans" / f"{code}.nii.gz", 40 * noise(block.shape) + 500 * block, affine, code)
+        structure = self.scheme.structures[-1]
+        ids = {**self.whole, "spatial_size": [slices, 48, 48], "input": str(tmp_path / "scans"), "overlay": "false"}
+        finder = BlockFinder(self.scheme.num_channels, structure.channel)
+        ids |= {"network_def": finder, "checkpoint": str(found_block), "output_dir": str(tmp_path / "out")}
+        run(self.root, "inference", **ids)
+        truth = centre(block, affine)
+        for code in codes:
+            found = nib.load(tmp_path / "out" / f"{code}_seg.nii.gz")
+            away = centre(np.asarray(found.dataobj) == structure.value, found.affine) - truth
+            assert np.abs(np.linalg.solve(found.affine[:3, :3], away)).max() < 0.5, code
 
     @pytest.mark.parametrize("largest", ["true", "false"])
     def test_largest_component(self, largest, found_block, tmp_path):
