@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from common.data.label_scheme import LabelScheme
+from common.data.made_data import make_once
 from common.data.phantom_anatomy import paint_spine
 from common.data.phantom_body import back_skin, paint_body
 from common.data.phantom_canvas import Canvas
@@ -179,56 +178,7 @@ def write_spine_phantoms(
     if seed < 0:
         raise InputError("seed", f"{seed} is negative", "use 0 or more")
     generator = {"version": PHANTOM_VERSION, "seed": int(seed), "count": int(count)}
-    if _is_complete(folder, generator):
-        return folder / "index.json"
-    partial = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        # A sibling, so that the rename stays within one file system and happens at once.
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        _write_cases(partial, generator, report)
-        partial.chmod(0o755)
-        if folder.exists():
-            folder.rmdir()  # it is empty: _is_complete made sure of that
-        partial.rename(folder)
-    except OSError as error:
-        # Another process may have written the same data set meanwhile: then there is nothing left to do.
-        if not _is_complete(folder, generator):
-            reason = error.strerror or type(error).__name__
-            raise InputError(folder, f"cannot be written ({reason})", "free space or choose another folder") from error
-    finally:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
-    return folder / "index.json"
-
-
-def _is_complete(folder: Path, generator: dict[str, int]) -> bool:
-    """Tell whether a folder holds that data set; False where there is none or it is empty."""
-    if not folder.exists():
-        return False
-    if not folder.is_dir():
-        raise InputError(folder, "is a file", "choose a folder for the phantoms")
-    if not any(folder.iterdir()):
-        return False
-    try:
-        found = json.loads((folder / "index.json").read_text(encoding="utf-8"))["generator"]
-    except FileNotFoundError:
-        raise InputError(folder, "holds files but no index.json", "choose a new or an empty folder") from None
-    except (ValueError, KeyError, TypeError, OSError):
-        raise InputError(
-            folder / "index.json", "is not an index of phantoms", "choose a new or an empty folder"
-        ) from None
-    if found != generator:
-        raise InputError(
-            folder,
-            f"holds phantoms made with {_settings(found)}, not {_settings(generator)}",
-            "choose another folder or delete this one",
-        )
-    return True
-
-
-def _settings(generator: dict[str, int]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in generator.items())
+    return make_once(folder, generator, lambda empty: _write_cases(empty, generator, report))
 
 
 def _write_cases(folder: Path, generator: dict[str, int], report: Callable[[str], None] | None) -> None:

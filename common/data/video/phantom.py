@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from common.data.made_data import make_once
 from common.data.video.phantom_motion import FRAME_RATE
 from common.data.video.phantom_scene import Scene
 from common.errors import InputError
@@ -150,52 +149,7 @@ def write_video_phantoms(
         "length": int(length),
         "size": [int(n) for n in size],
     }
-    if _is_complete(folder, generator):
-        return folder / "index.json"
-    partial = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        # A sibling, so that the rename stays within one file system and happens at once.
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        _write_sequences(partial, generator, report)
-        partial.chmod(0o755)
-        if folder.exists():
-            folder.rmdir()  # it is empty: _is_complete made sure of that
-        partial.rename(folder)
-    except OSError as error:
-        # Another process may have written the same data set meanwhile: then there is nothing left to do.
-        if not _is_complete(folder, generator):
-            reason = error.strerror or type(error).__name__
-            raise InputError(folder, f"cannot be written ({reason})", "free space or choose another folder") from error
-    finally:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
-    return folder / "index.json"
-
-
-def _is_complete(folder: Path, generator: dict) -> bool:
-    """Tell whether a folder holds that data set; False where there is none or it is empty."""
-    if not folder.exists():
-        return False
-    if not folder.is_dir():
-        raise InputError(folder, "is a file", "choose a folder for the phantoms")
-    if not any(folder.iterdir()):
-        return False
-    try:
-        found = json.loads((folder / "index.json").read_text(encoding="utf-8"))["generator"]
-        settings = ", ".join(f"{name} {value}" for name, value in found.items())
-    except FileNotFoundError:
-        raise InputError(folder, "holds files but no index.json", "choose a new or an empty folder") from None
-    except (ValueError, KeyError, TypeError, AttributeError, OSError):
-        raise InputError(
-            folder / "index.json", "is not an index of phantoms", "choose a new or an empty folder"
-        ) from None
-    if found != generator:
-        wanted = ", ".join(f"{name} {value}" for name, value in generator.items())
-        raise InputError(
-            folder, f"holds phantoms made with {settings}, not {wanted}", "choose another folder or delete this one"
-        )
-    return True
+    return make_once(folder, generator, lambda empty: _write_sequences(empty, generator, report))
 
 
 def _write_sequences(folder: Path, generator: dict, report: Callable[[str], None] | None) -> None:
