@@ -11,6 +11,7 @@ from .classification import (
     precision_recall_curve,
     roc_curve,
 )
+from .frame_results import EVALUATIONS, FrameResults
 from .frame_segmentation import SEGMENTATION_SCORES, FrameCounts, FrameSegmentationMetric, SegmentationScores
 from .structure_dice import StructureDiceMetric, VoxelAccuracyMetric, dice_per_structure, joint_histogram, named_right
 from .surface_distance import SurfaceDistances, surface_distances
@@ -19,6 +20,7 @@ from .volumes import structure_volumes, voxel_counts, voxel_volume
 
 __all__ = [
     "CLASSIFICATION_SCORES",
+    "EVALUATIONS",
     "SCORES",
     "SEGMENTATION_SCORES",
     "Bootstrap",
@@ -26,6 +28,7 @@ __all__ = [
     "ClassificationScores",
     "FrameCounts",
     "FramePresence",
+    "FrameResults",
     "FrameSegmentationMetric",
     "Interval",
     "SegmentationScores",

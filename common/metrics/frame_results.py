@@ -1,0 +1,116 @@
+"""What the two stages said of the frames of a test set, kept so that it can be scored, compared and gated again."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from common.errors import InputError
+from common.metrics.bootstrap import Statistic
+from common.metrics.classification import FramePresence
+from common.metrics.frame_segmentation import FrameCounts, SegmentationScores
+
+__all__ = ["EVALUATIONS", "FrameResults"]
+
+# Stage 1; stage 2 on the positives; stage 2 by itself on all frames; stage 2 on what stage 1 lets pass.
+EVALUATIONS = ("classifier", "segmenter_positives", "segmenter_all", "end_to_end")
+_ARRAYS = ("ids", "patients", "numbers", "probabilities", "present", "confusion", "histograms")
+
+
+@dataclass(frozen=True)
+class FrameResults:
+    """The results of N frames, each stage by itself: the segmenter ran on all of them.
+
+    Args:
+        ids: of the frames, (N,).
+        patients: whose frames they are, (N,).
+        presence: what stage 1 said.
+        counts: what stage 2 found, the gate left out.
+        gate_threshold: from which probability on a frame passes the gate.
+
+    Raises:
+        ValueError: the parts are not of the same frames.
+    """
+
+    ids: Sequence[str]
+    patients: Sequence[str]
+    presence: FramePresence
+    counts: FrameCounts
+    gate_threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        same = np.array_equal(self.presence.numbers, self.counts.numbers)
+        if not same or not len(self.ids) == len(self.patients) == len(self.counts):
+            raise ValueError("the results of the stages are not of the same frames")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def opened(self, gate_threshold: float | None = None) -> np.ndarray:
+        """Return which frames pass the gate, (N,) booleans."""
+        return self.presence.probabilities >= (self.gate_threshold if gate_threshold is None else gate_threshold)
+
+    def frames_of(self, evaluation: str) -> np.ndarray:
+        """Return which frames an evaluation counts, (N,) booleans."""
+        return self.counts.present if evaluation == "segmenter_positives" else np.ones(len(self), bool)
+
+    def statistic(self, evaluation: str, gate_threshold: float | None = None) -> Statistic:
+        """Return what gives the scores of an evaluation, of the frames that it counts.
+
+        Args:
+            evaluation: one of ``EVALUATIONS``.
+            gate_threshold: another one than that of the evaluation.
+
+        Raises:
+            ValueError: there is no such evaluation, or it has no frames.
+        """
+        threshold = self.gate_threshold if gate_threshold is None else gate_threshold
+        if evaluation == "classifier":
+            return self.presence.scores(threshold)
+        if evaluation == "segmenter_positives":
+            return SegmentationScores(self.counts.only(self.counts.present))
+        if evaluation == "segmenter_all":
+            return SegmentationScores(self.counts)
+        if evaluation == "end_to_end":
+            return SegmentationScores(self.counts.gated(self.opened(threshold)))
+        raise ValueError(f"evaluation must be one of {', '.join(EVALUATIONS)}, got {evaluation!r}")
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return everything as arrays by name, for ``numpy.savez_compressed``."""
+        return {
+            "ids": np.array(self.ids, dtype=np.str_),
+            "patients": np.array(self.patients, dtype=np.str_),
+            "numbers": self.counts.numbers,
+            "probabilities": self.presence.probabilities,
+            "present": self.presence.present,
+            "confusion": self.counts.confusion,
+            "histograms": self.counts.histograms,
+            "gate_threshold": np.array(self.gate_threshold),
+        }
+
+    @classmethod
+    def load(cls, path: str | Path) -> FrameResults:
+        """Read what :meth:`arrays` gave.
+
+        Raises:
+            InputError: the file is missing, or is none of these.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                part = {name: file[name] for name in (*_ARRAYS, "gate_threshold")}
+            return cls(
+                [str(name) for name in part["ids"]],
+                [str(name) for name in part["patients"]],
+                FramePresence(part["numbers"], part["probabilities"], part["present"]),
+                FrameCounts(part["numbers"], part["confusion"], part["histograms"]),
+                float(part["gate_threshold"]),
+            )
+        except FileNotFoundError as error:
+            raise InputError(path, "does not exist", "pass the output folder of an evaluation") from error
+        except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+            problem = f"holds no results of an evaluation ({type(error).__name__})"
+            raise InputError(path, problem, "pass the output folder of an evaluation") from error
