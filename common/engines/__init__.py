@@ -8,11 +8,13 @@ from .packages import require_package
 from .precision import Precision
 from .prepare_batch import PreparePartialLabelBatch, PreparePlainBatch
 from .schedule import make_schedule
+from .stage_run import StageRun
 
 __all__ = [
     "Precision",
     "PreparePartialLabelBatch",
     "PreparePlainBatch",
+    "StageRun",
     "Switches",
     "check_bundle",
     "distribute",

@@ -20,16 +20,23 @@ from common.errors import InputError
 __all__ = ["check_value"]
 
 # What the numbers of these ids may be; those of all others are 0 or more.
-_COUNTS = ("batch_size", "clip_length", "frames", "max_epochs", "num_classes", "num_folds", "phantom_*", "val_interval")
+_COUNTS = (
+    "*batch_size", "clip_length", "expansion", "frame_step", "frames", "*max_epochs", "num_classes", "num_folds",
+    "phantom_*", "samples", "val_interval",
+)  # fmt: skip
+_SIZES = ("spatial_size", "classifier_size", "segmenter_size", "aspp_rates", "features", "unet_features")
 _RANGES: Sequence[tuple[str, Callable[[float], bool], Sequence[str]]] = (
-    ("1 or more", lambda number: number >= 1, (*_COUNTS, "spatial_size", "aspp_rates", "unet_features")),
-    ("from 0 to 1", lambda number: 0 <= number <= 1, ("*_prob", "cache_rate", "threshold")),
-    ("above 0", lambda number: number > 0, ("gradient_bound",)),
+    ("1 or more", lambda number: number >= 1, (*_COUNTS, *_SIZES)),
+    ("from 0 to 1", lambda number: 0 <= number <= 1, ("*_prob", "cache_rate", "dropout", "level", "*threshold")),
+    ("above 0", lambda number: number > 0, ("gradient_bound", "classifier_width")),
     ("above 0 and at most 1", lambda number: 0 < number <= 1, ("crop_fraction",)),
-    ("above 0 and below 1", lambda number: 0 < number < 1, ("lr_factor",)),
+    ("above 0 and below 1", lambda number: 0 < number < 1, ("lr_factor", "zoom")),
+    ("0 or more and below 1", lambda number: 0 <= number < 1, ("test_share",)),
     ("0 or more", lambda number: number >= 0, ("*",)),
 )
-_ANY_LENGTH = ("unet_features",)  # a list of one number or more; others have as many as the configuration's
+_ANY_LENGTH = ("features", "unet_features")  # a list of one number or more; others have as many as the configuration's
+# Of ids that are computed where they are not set.
+_EXAMPLES = {"features": [64, 128, 256, 512], "segmenter_size": [256, 256]}
 _MARKS = ("$", "@", "%")  # MONAI evaluates, looks up or loads what begins so
 # MONAI puts '::' in the place of each '#'; FOLDER#SERIESUID is what is restored (common.data.ScanList).
 _RESTORED = ("input",)
@@ -51,6 +58,7 @@ def check_value(name: str, text: str, default: Any) -> None:
             meaning of its own for MONAI; the message names the id.
     """
     where = f"--{name} {text}"
+    default = _EXAMPLES.get(name, default)
     if text.startswith(_MARKS):
         if os.path.lexists(text):
             raise InputError(where, f"begins with '{text[0]}', which has a meaning of its own", f"pass ./{text}")

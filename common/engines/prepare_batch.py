@@ -18,10 +18,12 @@ class PreparePlainBatch(PrepareBatch):
 
     Args:
         memory_format: for the image, such as ``torch.channels_last_3d``; None leaves it as it is.
+        label_key: what is handed on as the label.
     """
 
-    def __init__(self, memory_format: torch.memory_format | None = None) -> None:
+    def __init__(self, memory_format: torch.memory_format | None = None, label_key: str = "label") -> None:
         self.memory_format = memory_format
+        self.label_key = label_key
 
     def __call__(
         self,
@@ -39,7 +41,7 @@ class PreparePlainBatch(PrepareBatch):
         return move("image", **layout), self._target(move)
 
     def _target(self, move: Callable[..., torch.Tensor]) -> Any:
-        return move("label")
+        return move(self.label_key)
 
 
 class PreparePartialLabelBatch(PreparePlainBatch):

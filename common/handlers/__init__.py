@@ -6,6 +6,8 @@ from .checkpoint_loader import StrictCheckpointLoader, load_weights
 from .epoch_seed import EpochSeed
 from .evaluation_report import EvaluationReport
 from .gradient_clamp import GradientClamp
+from .mean_loss import NegativeLoss
+from .pipeline_stages import EarlierStage, LaterStage
 from .progress import Progress
 from .segmentation_writer import SegmentationWriter
 from .shared_buffers import SharedBuffers
@@ -16,9 +18,12 @@ from .video_scores import VideoScore
 from .video_writer import VideoSegmentationWriter
 
 __all__ = [
+    "EarlierStage",
     "EpochSeed",
     "EvaluationReport",
     "GradientClamp",
+    "LaterStage",
+    "NegativeLoss",
     "Progress",
     "SegmentationWriter",
     "SharedBuffers",

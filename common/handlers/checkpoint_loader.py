@@ -18,16 +18,20 @@ __all__ = ["StrictCheckpointLoader", "load_weights"]
 logger = logging.getLogger(__name__)
 
 
-def load_weights(network: torch.nn.Module, path: str | Path, device: str | torch.device = "cpu") -> None:
+def load_weights(
+    network: torch.nn.Module, path: str | Path, device: str | torch.device = "cpu", complete: bool = False
+) -> None:
     """Load a state dict of tensors; every name and shape must fit.
 
     Args:
         network: what the weights are for.
         path: a state dict, or one below the key ``model`` (what MONAI Label and MONAI's checkpoints hold).
         device: where the tensors are read to.
+        complete: refuse weights of which a part was never trained, as ``network.untrained()`` says where there is such
+            a method (:class:`common.networks.TwoStage`).
 
     Raises:
-        InputError: the file is missing, is not a state dict of tensors, or is another network's.
+        InputError: the file is missing, is not a state dict of tensors, is another network's, or is not complete.
     """
     path = Path(path)
     if not path.is_file():
@@ -51,6 +55,11 @@ def load_weights(network: torch.nn.Module, path: str | Path, device: str | torch
             "pass weights that were trained with the same settings",
         )
     network.load_state_dict(state)
+    if complete and (untrained := getattr(network, "untrained", list)()):
+        remedy = "train it into the same --output_dir"
+        if "classifier" in untrained:
+            remedy += ", or pass --gate_threshold 0 to segment every frame"
+        raise InputError(path, f"its {untrained[0]} was never trained", remedy)
     logger.info("Weights from %s", path)
 
 
@@ -64,6 +73,7 @@ class StrictCheckpointLoader:
         network: what they are for.
         device: where the tensors are read to.
         plan: the run's settings, compared with those that the weights were trained with (:mod:`common.data.plan`).
+        complete: see :func:`load_weights`.
 
     Attributes:
         learned: label values that the weights were taught; None where no plan lies beside them.
@@ -79,8 +89,9 @@ class StrictCheckpointLoader:
         network: torch.nn.Module,
         device: str | torch.device = "cpu",
         plan: Mapping[str, Any] | None = None,
+        complete: bool = False,
     ) -> None:
-        self.path, self.network, self.device = path, network, device
+        self.path, self.network, self.device, self.complete = path, network, device, complete
         self.learned: list[int] | None = None
         if path is None:
             return
@@ -95,4 +106,4 @@ class StrictCheckpointLoader:
             engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
-        load_weights(getattr(self.network, "module", self.network), self.path, self.device)
+        load_weights(getattr(self.network, "module", self.network), self.path, self.device, self.complete)

@@ -46,6 +46,7 @@ class TrainingRecorder:
         publish_to: a second place for the best weights. Runs leave a bundle's ``models/`` alone; only a host
             application that trains the bundle (MONAI Label) expects them there.
         device: where the state is read to.
+        patience: end the training when the key metric has not risen for so many epochs; 0: never.
 
     Raises:
         InputError: the folder holds a training and ``resume`` is off; it holds none and ``resume`` is on; or its state
@@ -64,7 +65,9 @@ class TrainingRecorder:
         bundle_root: str | Path | None = None,
         publish_to: str | Path | None = None,
         device: str | torch.device = "cpu",
+        patience: int = 0,
     ) -> None:
+        self.patience = int(patience)
         self.folder, self.network, self.objects = Path(output_dir), network, dict(state)
         self.validator, self.resume, self.data = validator, resume, data
         self.plan, self.publish_to, self.device = dict(plan or {}), publish_to, device
@@ -104,7 +107,7 @@ class TrainingRecorder:
         except Exception as error:
             problem = f"does not fit this training ({type(error).__name__})"
             raise InputError(path, problem, "resume with the settings it began with") from error
-        self._done = epoch >= engine.state.max_epochs
+        self._done = epoch >= engine.state.max_epochs or self._patience_is_over(epoch)
         if not self._done:
             engine.state.epoch, engine.state.iteration = epoch, iteration
         logger.info("Resuming behind epoch %d of %d (%s)", epoch, engine.state.max_epochs, path)
@@ -154,6 +157,9 @@ class TrainingRecorder:
         improved = score is not None and score > self.best
         if improved:
             self.best, self.best_epoch = score, engine.state.epoch
+        if self._patience_is_over(engine.state.epoch):
+            logger.info("No better epoch since epoch %d: the training ends early", self.best_epoch)
+            engine.terminate()
         if dist.is_available() and dist.is_initialized() and dist.get_rank() > 0:
             return  # all processes know the same; the first one writes
         weights = {name: tensor.detach().cpu() for name, tensor in self._plain_network().state_dict().items()}
@@ -174,6 +180,9 @@ class TrainingRecorder:
             "scaler": engine.scaler.state_dict() if getattr(engine, "scaler", None) is not None else {},
         }
         self._save(state, self.folder / STATE)
+
+    def _patience_is_over(self, epoch: int) -> bool:
+        return bool(self.patience and self.best_epoch and epoch - self.best_epoch >= self.patience)
 
     def _mean_loss(self) -> float:
         loss = torch.stack(self._losses).mean() if self._losses else torch.tensor(math.nan)

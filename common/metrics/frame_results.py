@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +32,7 @@ class FrameResults:
         gate_threshold: from which probability on a frame passes the gate.
 
     Raises:
-        ValueError: the parts are not of the same frames.
+        ValueError: the parts are not of the same frames, or a frame comes twice.
     """
 
     ids: Sequence[str]
@@ -46,6 +45,8 @@ class FrameResults:
         same = np.array_equal(self.presence.numbers, self.counts.numbers)
         if not same or not len(self.ids) == len(self.patients) == len(self.counts):
             raise ValueError("the results of the stages are not of the same frames")
+        if len(set(self.ids)) < len(self.ids):
+            raise ValueError("a frame comes twice")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -79,6 +80,28 @@ class FrameResults:
             return SegmentationScores(self.counts.gated(self.opened(threshold)))
         raise ValueError(f"evaluation must be one of {', '.join(EVALUATIONS)}, got {evaluation!r}")
 
+    def ordered(self, ids: Sequence[str]) -> FrameResults:
+        """Return the same results with their frames in another order.
+
+        Args:
+            ids: all of the frames.
+
+        Raises:
+            ValueError: these are other frames.
+        """
+        place = {name: at for at, name in enumerate(self.ids)}
+        if len(ids) != len(self) or not place.keys() >= set(ids):
+            raise ValueError("these are other frames")
+        order = np.array([place[name] for name in ids], dtype=np.int64)
+        presence, counts = self.presence, self.counts
+        return FrameResults(
+            list(ids),
+            [self.patients[at] for at in order],
+            FramePresence(presence.numbers[order], presence.probabilities[order], presence.present[order]),
+            FrameCounts(counts.numbers[order], counts.confusion[order], counts.histograms[order]),
+            self.gate_threshold,
+        )
+
     def arrays(self) -> dict[str, np.ndarray]:
         """Return everything as arrays by name, for ``numpy.savez_compressed``."""
         return {
@@ -102,6 +125,12 @@ class FrameResults:
         try:
             with np.load(path, allow_pickle=False) as file:
                 part = {name: file[name] for name in (*_ARRAYS, "gate_threshold")}
+            count = len(part["ids"])
+            shapes = {name: part[name].shape for name in ("numbers", "probabilities", "present", "confusion")}
+            if shapes != dict.fromkeys(shapes, (count,)) | {"confusion": (count, 4)}:
+                raise ValueError(f"unexpected shapes {shapes}")
+            if part["histograms"].ndim != 3 or part["histograms"].shape[:2] != (count, 2):
+                raise ValueError(f"unexpected histograms {part['histograms'].shape}")
             return cls(
                 [str(name) for name in part["ids"]],
                 [str(name) for name in part["patients"]],
@@ -111,6 +140,6 @@ class FrameResults:
             )
         except FileNotFoundError as error:
             raise InputError(path, "does not exist", "pass the output folder of an evaluation") from error
-        except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        except Exception as error:  # a damaged archive makes NumPy, zipfile and zlib raise whatever they stumble over
             problem = f"holds no results of an evaluation ({type(error).__name__})"
             raise InputError(path, problem, "pass the output folder of an evaluation") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from common.networks.clip_unet import ClipUNet
 from common.networks.frame_classifier import FrameClassifier
+from common.networks.frame_segmenter import make_frame_segmenter
 from common.networks.funet import FUnet
 from common.networks.mobilenet_v3 import MobileNetV3Large
 from common.networks.per_frame import PerFrame
@@ -24,4 +25,5 @@ __all__ = [
     "SegFormer",
     "TwoStage",
     "UNetFamily",
+    "make_frame_segmenter",
 ]

@@ -23,22 +23,27 @@ class FrameClassifier(nn.Module):
 
     Args:
         name: ``"resnet18"`` or ``"resnet34"`` (MONAI's), or ``"mobilenetv3"`` (:class:`MobileNetV3Large`).
+        width: share of the published number of channels, of the ResNets only.
 
     Raises:
-        ValueError: there is no classifier of this name.
+        ValueError: there is no classifier of this name or width.
 
     Shapes:
         input ``(N, 3, H, W)``, the paper's size is 224 x 224; output ``(N, 1)``.
     """
 
-    def __init__(self, name: str = "resnet18") -> None:
+    def __init__(self, name: str = "resnet18", width: float = 1.0) -> None:
         super().__init__()
         if name not in _NAMES:
             raise ValueError(f"FrameClassifier expects `name` to be one of {', '.join(_NAMES)}, got {name!r}")
+        if not width > 0 or (width != 1 and name not in _RESNETS):
+            raise ValueError(f"FrameClassifier has no {name} of `width` {width}")
         self.name = name
         if name in _RESNETS:
             # MONAI's default stride of 1, meant for small volumes, costs four times the operations.
-            self.network = _RESNETS[name](spatial_dims=2, n_input_channels=3, num_classes=1, conv1_t_stride=2)
+            self.network = _RESNETS[name](
+                spatial_dims=2, n_input_channels=3, num_classes=1, conv1_t_stride=2, widen_factor=float(width)
+            )
         else:
             self.network = MobileNetV3Large()
 

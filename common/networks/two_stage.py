@@ -9,7 +9,9 @@ from torch import nn
 
 from common.networks.feature_fusion import resize
 
-__all__ = ["CLOSED_LOGIT", "TwoStage"]
+__all__ = ["CLOSED_LOGIT", "STAGES", "TwoStage"]
+
+STAGES = ("classifier", "segmenter")
 
 # Of every pixel of a frame that does not pass: a probability of 2e-9, below any threshold in use. It is finite, so that
 # losses and interpolation stay so, and exact in half precision.
@@ -27,7 +29,9 @@ class TwoStage(nn.Module):
     left as it is.
 
     In evaluation mode no frame's result depends on the others of its batch. The gate has no gradient: train the stages
-    by :meth:`classify` and :meth:`segment`, or each network by itself.
+    by :meth:`classify` and :meth:`segment`, or each network by itself. :meth:`forward` is :meth:`segment_where` at the
+    frames where :meth:`gate` reaches the threshold. Which stages have been trained is kept with the weights (buffer
+    ``stages_trained``), so that a gate of random weights is not taken for one.
 
     Source: Rhee et al., "Comparison of deep learning models for real-time neural tissue segmentation in spinal
     endoscopy", figure 1; the threshold is not in the paper.
@@ -66,8 +70,18 @@ class TwoStage(nn.Module):
         self.classifier_size = (int(classifier_size[0]), int(classifier_size[1]))
         self.segmenter_size = (int(segmenter_size[0]), int(segmenter_size[1]))
         self.always_segment = always_segment
+        self.register_buffer("stages_trained", torch.zeros(len(STAGES), dtype=torch.bool))
         # TorchScript sees attributes, but no constants of the module.
         self.closed_logit = CLOSED_LOGIT
+
+    def mark_trained(self, stage: str) -> None:
+        """Note that a stage (one of ``STAGES``) has been trained."""
+        self.stages_trained[STAGES.index(stage)] = True
+
+    def untrained(self) -> list[str]:
+        """Return the stages that the network needs and that have not been trained; with a threshold of 0, no gate."""
+        needed = STAGES if self.threshold > 0 else STAGES[1:]
+        return [stage for stage in needed if not self.stages_trained[STAGES.index(stage)]]
 
     @torch.jit.export
     def classify(self, x: torch.Tensor) -> torch.Tensor:
@@ -99,6 +113,34 @@ class TwoStage(nn.Module):
         _check_frames(x)
         return _fit(self.segmenter(_fit(x, self.segmenter_size)), (x.shape[2], x.shape[3])).to(x.dtype)
 
+    @torch.jit.export
+    def segment_where(self, x: torch.Tensor, passes: torch.Tensor) -> torch.Tensor:
+        """Compute the mask's logits of the frames that pass; the segmenter is not called where there are none.
+
+        Args:
+            x: frames ``(B, 3, H, W)``.
+            passes: boolean ``(B,)``.
+
+        Returns:
+            Logits ``(B, 1, H, W)``, ``CLOSED_LOGIT`` on frames that do not pass.
+
+        Raises:
+            ValueError: ``passes`` is no boolean for each frame; see also :meth:`forward`.
+        """
+        _check_frames(x)
+        if passes.dim() != 1 or passes.shape[0] != x.shape[0] or passes.dtype != torch.bool:
+            raise ValueError(
+                f"TwoStage expects a boolean for each of {x.shape[0]} frames, "
+                f"got shape {list(passes.shape)} and {passes.dtype}"
+            )
+        if self.always_segment:
+            return self.segment(x).masked_fill(~passes[:, None, None, None], self.closed_logit)
+        logits = x.new_full([x.shape[0], 1, x.shape[2], x.shape[3]], self.closed_logit)
+        chosen = passes.nonzero().squeeze(1)
+        if len(chosen) == 0:
+            return logits
+        return logits.index_copy(0, chosen, self.segment(x.index_select(0, chosen)))
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Segment the frames that pass.
 
@@ -111,14 +153,7 @@ class TwoStage(nn.Module):
         Raises:
             ValueError: the input has another rank or number of channels, or holds integers.
         """
-        passes = self.gate(x) >= self.threshold
-        if self.always_segment:
-            return self.segment(x).masked_fill(~passes[:, None, None, None], self.closed_logit)
-        logits = x.new_full([x.shape[0], 1, x.shape[2], x.shape[3]], self.closed_logit)
-        chosen = passes.nonzero().squeeze(1)
-        if len(chosen) == 0:
-            return logits
-        return logits.index_copy(0, chosen, self.segment(x.index_select(0, chosen)))
+        return self.segment_where(x, self.gate(x) >= self.threshold)
 
 
 def _check_frames(x: torch.Tensor) -> None:

@@ -38,6 +38,7 @@ from common.data.atomic import write_csv, write_json, write_text
 from common.data.plan import LEARNED, read_plan
 from common.engines import Precision
 from common.errors import InputError
+from tools.benchmark.arguments import OneLineParser, find_device, positive
 from tools.benchmark.command import COMMANDS, Command
 from tools.benchmark.machine import describe_machine, load
 from tools.benchmark.models import MODELS
@@ -52,24 +53,11 @@ _NAMES = (*MODELS, *COMMANDS)
 _CLASSES = 18
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Say it in one line."""
-        print(f"error: {message}; see --help", file=sys.stderr)
-        sys.exit(1)
-
-
 def _sizes(text: str) -> tuple[int, int, int]:
     numbers = tuple(int(word) for word in text.strip("[]() ").split(","))
     if len(numbers) != 3 or min(numbers) < 1:
         raise argparse.ArgumentTypeError(f"expected three numbers such as 18,256,128, got {text!r}")
     return numbers
-
-
-def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text!r}")
-    return number
 
 
 def _models(text: str) -> list[str]:
@@ -80,8 +68,7 @@ def _models(text: str) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    about, _, details = str(__doc__).partition("\n")
-    parser = _Parser("tools.benchmark", None, about, details, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser("tools.benchmark", __doc__)
     parser.add_argument("--models", type=_models, default=list(_NAMES), help=f"of {','.join(_NAMES)}; default: all")
     parser.add_argument("--volumes", nargs="+", metavar="FILE", help="scans or folders; default: a phantom")
     parser.add_argument(
@@ -91,25 +78,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--spatial_size", type=_sizes, help="SAFNet's grid; default: the weights' or the bundle's own")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N; default: cpu")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="autocast; default: fp32")
-    parser.add_argument("--threads", type=_positive, help="of PyTorch on the CPU; default: the cores")
-    parser.add_argument("--repeats", type=_positive, default=5, help="default: 5")
+    parser.add_argument("--threads", type=positive, help="of PyTorch on the CPU; default: the cores")
+    parser.add_argument("--repeats", type=positive, default=5, help="default: 5")
     parser.add_argument(
         "--max_seconds", type=float, default=600.0, help="a model is not repeated once it took this long; default: 600"
     )
     parser.add_argument("--output", nargs="+", type=Path, default=[], help="files to write: .json, .csv or .md")
     return parser
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise InputError(f"--device {name}", "is not known", "choose cpu or cuda")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"--device {name}", "is not there", "choose cpu, or use a PyTorch that has CUDA")
-    return device
 
 
 def _bundle_ids(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -163,7 +138,7 @@ def _benchmark(
     Returns:
         The rows, and what is to be known about the run.
     """
-    device = _device(arguments.device)
+    device = find_device(arguments.device)
     Precision(arguments.precision, device)
     ids = _bundle_ids(arguments)
     phantom = arguments.volumes is None

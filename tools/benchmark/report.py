@@ -8,7 +8,7 @@ from typing import Any
 
 from tools.benchmark.clock import STEPS
 
-__all__ = ["COLUMNS", "REFERENCE", "add_ratios", "as_markdown", "flat_rows", "summarize"]
+__all__ = ["COLUMNS", "REFERENCE", "add_ratios", "as_markdown", "flat_rows", "heading", "summarize", "table"]
 
 REFERENCE = "safnet"
 _GIB = 2**30
@@ -78,6 +78,27 @@ def flat_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return table
 
 
+def heading(run: Mapping[str, Any]) -> list[str]:
+    """Say what was run, where, and what else the machine had to do.
+
+    Args:
+        run: ``machine``, ``command``, ``load_before``, ``load_after`` and, if it holds for all, ``precision``.
+    """
+    machine = run["machine"]
+    where = machine["gpu"] or f"{machine['threads']} threads"
+    precision = f", {run['precision']}" if "precision" in run else ""
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    return [
+        f"    {run['command']}",
+        "",
+        f"- {machine['cpu']}, {machine['cores']} of {machine['cores_of_machine']} cores; networks on {where}"
+        f"{precision}; {machine['system']}",
+        f"- {versions}; revision {machine['commit']}",
+        f"- load average (1, 5, 15 min) before {_numbers(run['load_before'])}, after {_numbers(run['load_after'])}; "
+        f"priority {machine['priority']}",
+    ]
+
+
 def as_markdown(rows: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> str:
     """Write the whole report.
 
@@ -86,16 +107,8 @@ def as_markdown(rows: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> st
         run: ``machine``, ``command``, ``device``, ``precision``, ``volumes``, ``plan``, ``load`` before and after.
     """
     machine = run["machine"]
-    where = machine["gpu"] if machine["gpu"] else f"{machine['threads']} threads"
-    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     lines = [
-        f"    {run['command']}",
-        "",
-        f"- {machine['cpu']}, {machine['cores']} of {machine['cores_of_machine']} cores; networks on {where}, "
-        f"{run['precision']}; {machine['system']}",
-        f"- {versions}; revision {machine['commit']}",
-        f"- load average (1, 5, 15 min) before {_numbers(run['load_before'])}, after {_numbers(run['load_after'])}; "
-        f"priority {machine['priority']}",
+        *heading(run),
         f"- volumes: {run['volumes']}",
         f"- nnU-Net's plan: spacing {_numbers(run['plan']['spacing'])} mm, patch {_size(run['plan']['patch'])}, "
         f"{len(run['plan']['strides'])} stages, strides {' '.join(_size(stride) for stride in run['plan']['strides'])}",
@@ -111,10 +124,10 @@ def as_markdown(rows: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> st
         "",
     ]
     head = ["model", "file to file, s", "x", "network alone, s", "x", "CPU, s", "passes", "window", "M weights"]
-    table = [[*head, "memory", "repeats"]]
+    body = [[*head, "memory", "repeats"]]
     for row in rows:
         network = row.get("network_seconds")
-        table.append(
+        body.append(
             [
                 row["title"],
                 _spread(row["seconds"]),
@@ -129,14 +142,15 @@ def as_markdown(rows: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> st
                 str(row["repeats"]),
             ]
         )
-    lines += [*_table(table), "", "Share of time per step:", ""]
+    lines += [*table(body), "", "Share of time per step:", ""]
     shares = [
         [row["title"], *(f"{100 * row['shares'][step]:.1f} %" for step in STEPS)] for row in rows if "shares" in row
     ]
-    return "\n".join([*lines, *_table([["model", *STEPS], *shares])]) + "\n"
+    return "\n".join([*lines, *table([["model", *STEPS], *shares])]) + "\n"
 
 
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Write a table, whose first row is the head and whose first column is text."""
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     return [lines[0], "|---" + "|---:" * (len(rows[0]) - 1) + "|", *lines[1:]]
 

@@ -16,9 +16,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import statistics
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,12 +26,14 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 
-from common.data.atomic import write_json, write_text
 from common.data.video.phantom import make_video_phantom
 from common.engines import Precision
 from common.errors import InputError
 from common.inferers import FrameStream
+from tools.benchmark.arguments import OneLineParser, check_outputs, find_device, words, write_outputs
 from tools.benchmark.machine import describe_machine, load
+from tools.benchmark.report import heading
+from tools.benchmark.turns import percentiles, settle, take_turns
 
 __all__ = ["NETWORKS", "Way", "main", "measure", "ways_of"]
 
@@ -88,29 +88,15 @@ def build(name: str, ids: dict[str, Any], device: torch.device) -> torch.nn.Modu
     parser.config |= {"bundle_root": str(_BUNDLE)} | ids
     parser.parse(reset=True)
     torch.manual_seed(0)
-    return _settled(parser.get_parsed_content("network_def").to(device), parser["spatial_size"])
+    noise = torch.Generator().manual_seed(0)
+    clips = (torch.randn(1, 5, 3, *parser["spatial_size"], generator=noise).to(device) for _ in range(2))
+    return settle(parser.get_parsed_content("network_def").to(device), clips)
 
 
 def _compile(network: torch.nn.Module) -> None:
     """Compile what is called for each frame."""
     for method in ("encode_frame", "decode") if hasattr(network, "encode_frame") else ("forward",):
         setattr(network, method, torch.compile(getattr(network, method)))
-
-
-@torch.no_grad()
-def _settled(network: torch.nn.Module, size: Sequence[int]) -> torch.nn.Module:
-    """Give a random network the statistics of its own maps, as training would; without, values grow beyond measure."""
-    normalizations = [part for part in network.modules() if isinstance(part, torch.nn.BatchNorm2d)]
-    momenta = [part.momentum for part in normalizations]
-    for part in normalizations:
-        part.momentum = None  # a plain mean over the batches
-    device = next(network.parameters()).device
-    noise = torch.Generator().manual_seed(0)
-    for _ in range(2):
-        network.train()(torch.randn(1, 5, 3, *size, generator=noise).to(device))
-    for part, momentum in zip(normalizations, momenta, strict=True):
-        part.momentum = momentum
-    return network.eval()
 
 
 def ways_of(name: str, network: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> list[Way]:
@@ -138,16 +124,8 @@ def measure(
     Returns:
         For each way the milliseconds of each frame that counts.
     """
-    times: list[list[float]] = [[] for _ in ways]
-    for number, frame in enumerate(frames):
-        for taken, way in zip(times, ways, strict=True):
-            _wait(device)
-            begin = time.perf_counter()
-            way.push(frame)
-            _wait(device)
-            if number >= warm_up:
-                taken.append((time.perf_counter() - begin) * 1000)
-    return times
+    pushes = [lambda number, way=way: way.push(frames[number]) for way in ways]
+    return take_turns(pushes, len(frames), warm_up, device)
 
 
 def differences(name: str, network: torch.nn.Module, frames: Sequence[torch.Tensor]) -> dict[str, float]:
@@ -174,24 +152,18 @@ def differences(name: str, network: torch.nn.Module, frames: Sequence[torch.Tens
     return found
 
 
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def row_of(
     way: Way, milliseconds: Sequence[float], difference: float | None, setting: dict[str, Any]
 ) -> dict[str, Any]:
     """Return a row of the table, without its ratios."""
-    ordered = sorted(milliseconds)
+    spread = percentiles(milliseconds)
     return {
         "network": way.network,
         "way": way.way,
         **setting,
-        "frames": len(ordered),
-        "ms_p50": statistics.median(ordered),
-        "ms_p95": ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))],
-        "frames_per_second": 1000 / statistics.median(ordered),
+        "frames": len(milliseconds),
+        **spread,
+        "frames_per_second": 1000 / spread["ms_p50"],
         "difference": difference,
     }
 
@@ -212,16 +184,8 @@ def add_ratios(rows: Sequence[dict[str, Any]]) -> None:
 
 def as_markdown(rows: Sequence[dict[str, Any]], run: dict[str, Any]) -> str:
     """Write the table, and what was measured on."""
-    machine = run["machine"]
-    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
-    where = machine["gpu"] or f"{machine['threads']} threads"
     lines = [
-        f"    {run['command']}",
-        "",
-        f"- {machine['cpu']}, {machine['cores']} of {machine['cores_of_machine']} cores; networks on {where}; "
-        f"{machine['system']}",
-        f"- {versions}; revision {machine['commit']}",
-        f"- load average before {run['load_before']}, after {run['load_after']}",
+        *heading(run),
         f"- frames of {run['size'][0]} x {run['size'][1]}, clips of {run['clip_length']}, batch 1; "
         f"{run['frames']} frames, the first {run['warm_up']} left out",
         "",
@@ -242,29 +206,16 @@ def as_markdown(rows: Sequence[dict[str, Any]], run: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _words(allowed: Sequence[str]) -> Callable[[str], list[str]]:
-    def parse(text: str) -> list[str]:
-        words = text.split(",")
-        if unknown := [word for word in words if word not in allowed]:
-            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(allowed)}")
-        return words
-
-    return parse
-
-
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    about, _, details = str(__doc__).partition("\n")
-    parser = argparse.ArgumentParser(
-        "tools.benchmark.video", None, about, details, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = OneLineParser("tools.benchmark.video", __doc__)
     parser.add_argument(
-        "--networks", type=_words(list(NETWORKS)), default=["funet", "pnsnet", "unet"], help=",".join(NETWORKS)
+        "--networks", type=words(list(NETWORKS)), default=["funet", "pnsnet", "unet"], help=",".join(NETWORKS)
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument(
-        "--precision", type=_words(["fp32", "bf16", "fp16"]), default=["fp32"], help="one or more of fp32,bf16,fp16"
+        "--precision", type=words(["fp32", "bf16", "fp16"]), default=["fp32"], help="one or more of fp32,bf16,fp16"
     )
-    parser.add_argument("--compile", type=_words(["no", "yes"]), default=["no"], help="no, yes or no,yes")
+    parser.add_argument("--compile", type=words(["no", "yes"]), default=["no"], help="no, yes or no,yes")
     parser.add_argument("--frames", type=int, default=30)
     parser.add_argument("--warm_up", type=int, default=5)
     parser.add_argument("--spatial_size", type=int, nargs=2, help="height and width; default: the bundle's")
@@ -277,9 +228,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 def _benchmark(arguments: argparse.Namespace, command: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     if not 0 <= arguments.warm_up < arguments.frames:
         raise InputError(f"--frames {arguments.frames}", "leaves nothing after the warm-up", "pass more frames")
-    device = torch.device(arguments.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"--device {arguments.device}", "is not there", "choose cpu, or use a PyTorch that has CUDA")
+    device = find_device(arguments.device)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     given = {"spatial_size": arguments.spatial_size, "unet_features": arguments.unet_features, "device": str(device)}
@@ -319,20 +268,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0, or 1 after an error, which is one line on stderr.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
-    arguments = _arguments(words)
+    typed = list(sys.argv[1:] if argv is None else argv)
+    arguments = _arguments(typed)
     try:
-        for path in arguments.output:
-            if path.suffix not in (".json", ".md"):
-                raise InputError(path, "is no known format", "let the name end in .json or .md")
-        rows, run = _benchmark(arguments, shlex.join(["python", "-m", "tools.benchmark.video", *words]))
+        check_outputs(arguments.output)
+        rows, run = _benchmark(arguments, shlex.join(["python", "-m", "tools.benchmark.video", *typed]))
         report = as_markdown(rows, run)
         print(report, end="")
-        for path in arguments.output:
-            if path.suffix == ".json":
-                write_json(path, run | {"rows": rows})
-            else:
-                write_text(path, report)
+        write_outputs(arguments.output, run | {"rows": rows}, report)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -34,9 +34,9 @@ class FrameCases:
 
     Args:
         dataset_dir: the data set (see :func:`common.data.frames.find_frames`).
-        stage: ``classifier`` takes all frames; ``segmenter`` the positives only, as masks exist there only and the
-            Dice of an empty mask tells nothing; ``both``, for an evaluation from end to end, all frames, of which the
-            positives must have masks.
+        stage: ``classifier`` takes all frames, and there have to be negatives; ``segmenter`` the positives only, as
+            masks exist there only and the Dice of an empty mask tells nothing; ``both``, for an evaluation from end to
+            end, all frames, of which the positives must have masks.
         datalist: a list elsewhere than in ``dataset_dir``.
         labels: which of LabelMe's labels count.
         frame_step: take every so-manieth frame of video sequences.
@@ -159,13 +159,13 @@ class FrameCases:
 
 def _check_stage(where: object, stage: str, frames: Sequence[LabelledFrame]) -> None:
     """Fail where a stage lacks what it needs."""
-    if stage != "segmenter" and all(frame.present for frame in frames):
+    if stage == "classifier" and all(frame.present for frame in frames):
         problem = "has no frame without what is to be segmented, so that stage 1 cannot be trained"
-        raise InputError(where, problem, "add negatives, or use --stage segmenter")
-    if not any(frame.present for frame in frames):
+        raise InputError(where, problem, "add negatives, or train stage 2 alone (train_segmenter.json)")
+    if stage != "both" and not any(frame.present for frame in frames):
         problem = "has no frame with what is to be segmented, so that neither stage can be trained"
         raise InputError(where, problem, "add positives")
     bare = next((frame for frame in frames if frame.present and frame.mask is None), None)
     if bare is not None and stage != "classifier":
         problem = "is a positive without a mask, which stage 2 needs"
-        raise InputError(reference_name(bare.image), problem, "draw it, or use --stage classifier")
+        raise InputError(reference_name(bare.image), problem, "draw it, or train stage 1 alone (train_classifier.json)")

@@ -1,0 +1,36 @@
+"""The size of a picture, without decoding it."""
+
+from __future__ import annotations
+
+import os
+
+from PIL import Image
+
+from common.data.video.frame_image import FRAME_SUFFIXES
+
+__all__ = ["picture_size"]
+
+_ORIENTATION, _ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)  # Exif 2.3, 4.6.4
+
+
+def picture_size(path: str | os.PathLike) -> tuple[int, int] | None:
+    """Read from a file's header how large :func:`common.data.video.frame_image.read_image` will give it.
+
+    A PNG that says only behind its pixels that it lies on its side is taken as it lies.
+
+    Args:
+        path: a file with one of ``FRAME_SUFFIXES``.
+
+    Returns:
+        (H, W), or None where it cannot be read.
+    """
+    known = Image.registered_extensions()
+    try:
+        with Image.open(path, formats=sorted({known[suffix] for suffix in FRAME_SUFFIXES})) as image:
+            # Pillow would decode a PNG to look behind its pixels.
+            tags = image.getexif() if image.format != "PNG" or "exif" in image.info else {}
+            return image.size if tags.get(_ORIENTATION) in _ON_ITS_SIDE else image.size[::-1]
+    except MemoryError:
+        raise
+    except Exception:  # decoders raise whatever they stumble over; reading it says what is wrong
+        return None

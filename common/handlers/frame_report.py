@@ -1,0 +1,334 @@
+"""What an evaluation of a two-stage pipeline on frames writes."""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from ignite.engine import Engine, Events
+
+from common.data.atomic import atomic_path, write_csv, write_json, write_text
+from common.data.frames import LabelledFrame
+from common.data.provenance import provenance
+from common.data.video import write_mask_png
+from common.errors import InputError
+from common.handlers.compared_models import RESULTS, SUMMARY, ComparedModel, compared_models, mask_file
+from common.handlers.frame_pictures import panel_rows, random_frames, save_curves, worst_frames
+from common.metrics import ClassificationMetric, FrameResults, FrameSegmentationMetric, SegmentationScores
+from common.metrics.frame_evaluation import Comparison, Evaluation, FrameEvaluator, undefined_scores
+from common.metrics.score_tables import (
+    COMPARISON_COLUMNS,
+    SCORE_COLUMNS,
+    comparison_rows,
+    comparison_tables,
+    score_rows,
+    score_tables,
+)
+from common.visualize.comparison_panel import save_panel
+
+__all__ = ["FrameReport"]
+
+logger = logging.getLogger(__name__)
+
+_COMPARISONS = "comparisons.csv"
+_FRAME_SCORES = ("DSC", "IoU", "accuracy", "sensitivity", "specificity", "precision", "FPR", "FNR")
+_COLUMNS = (
+    "id", "patient", "present", "p_present", "passes_gate", "pixels", "reference_pixels", "mask_pixels",
+    *(f"{stage}_{score}" for stage in ("segmenter", "end_to_end") for score in _FRAME_SCORES),
+)  # fmt: skip
+_CONVENTIONS = {
+    "classifier": "stage 1: whether a frame passes the gate",
+    "segmenter_positives": "stage 2 by itself on the frames on which something is drawn",
+    "segmenter_all": "stage 2 by itself on all frames",
+    "end_to_end": "the mask of stage 2 where stage 1 lets the frame pass, else an empty one",
+    "empty": "DSC and IoU are 1 where reference and mask are both empty, 0 where one of them is",
+    "mean": "scores of stage 2 are means over the frames on which they are defined; AUPRC is of all frames' pixels",
+    "frame_FPR": "share of the frames without reference that have any mask; frame_FNR: share of the others without one",
+    "negative_pixel_FPR": "mean share of the pixels that are marked in frames without reference",
+    "p_value": "paired bootstrap, two-sided, not corrected for the number of scores and models",
+}
+
+
+class FrameReport:
+    """Write scores, curves, panels and the results of each frame; compare with earlier evaluations.
+
+    There are four evaluations (:data:`common.metrics.EVALUATIONS`), as the two stages of the BESS paper can be scored
+    one by one and together:
+
+    - ``frames.npz`` (:meth:`common.metrics.FrameResults.arrays`) and ``frames.csv``, a row for each frame;
+    - ``scores.csv``, ``scores.md`` and ``summary.json``: the evaluations' scores with confidence intervals;
+    - ``roc.png`` and ``pr.png``; ``panel_random.png`` and ``panel_worst.png`` (the paper's figures 7 and 8);
+    - ``masks/ID.png``: the masks of stage 2, the gate left out;
+    - ``comparisons.csv``, where there is something to be compared with.
+
+    Args:
+        output_dir: the folder.
+        frames: of the data set, by number.
+        bundle_root: for the provenance.
+        weights: for the provenance.
+        settings: for the provenance.
+        gate_threshold: from which probability on a frame passes the gate.
+        threshold: from which probability on a pixel is foreground.
+        resample: see :class:`common.metrics.frame_evaluation.FrameEvaluator`.
+        samples: see there.
+        level: see there.
+        seed: of resamples and of the choice of frames that are shown.
+        compare_with: output folders of earlier evaluations, on the same frames, of other models.
+        name: what the model is called in tables and pictures; by default the output folder's name.
+        panel_frames: how many frames a panel shows at most; 0 for no panels.
+        save_masks: whether to write the masks; panels of later evaluations show them.
+        evaluated: the items that will be evaluated, where they are known beforehand: ``compare_with`` is then checked
+            against them at once, and not only after all frames were segmented.
+
+    It takes from the engine's decollated output ``prob``, (1, H, W) probabilities on the frame's own grid, the gate
+    left out, ``p_present``, a scalar, and ``label``, (1, H, W); from its batch ``number`` and ``present``.
+
+    Raises:
+        InputError: a setting is not valid, a frame's id cannot be a file's name, or a folder of ``compare_with`` holds
+            no evaluation or is of other frames.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        frames: Sequence[LabelledFrame],
+        bundle_root: str | Path,
+        weights: str | Path,
+        settings: Mapping[str, Any] | None = None,
+        gate_threshold: float = 0.5,
+        threshold: float = 0.5,
+        resample: str = "images",
+        samples: int = 2000,
+        level: float = 0.95,
+        seed: int = 0,
+        compare_with: Sequence[str | Path] = (),
+        name: str | None = None,
+        panel_frames: int = 6,
+        save_masks: bool = True,
+        evaluated: Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        self.folder, self.frames = Path(output_dir).resolve(), frames
+        self.bundle_root, self.weights, self.settings = bundle_root, weights, dict(settings or {})
+        for which, value in (("gate_threshold", gate_threshold), ("threshold", threshold)):
+            if not 0 <= value <= 1:
+                raise InputError(f"{which}={value}", "is not a probability", "use one from 0 to 1")
+        self.gate_threshold, self.threshold = float(gate_threshold), float(threshold)
+        self.evaluator = FrameEvaluator(resample, samples, level, seed)
+        if panel_frames < 0:
+            raise InputError(f"panel_frames={panel_frames}", "is not a number of frames", "use 0 or more")
+        self.name, self.panel_frames, self.save_masks = str(name or self.folder.name), int(panel_frames), save_masks
+        for frame in frames if save_masks else ():
+            _check_id(frame)
+        self.compared = compared_models(compare_with, self.folder, self.name)
+        ids = (
+            [frame.id for frame in frames]
+            if evaluated is None
+            else [frames[int(item["number"])].id for item in evaluated]
+        )
+        for model in self.compared:
+            model.check_frames(ids, exactly=evaluated is not None)
+        self.presence = ClassificationMetric(threshold=self.gate_threshold)
+        self.counts = FrameSegmentationMetric(threshold=self.threshold)
+        # Of each frame, by number: size and packed bits of the mask, for the panels.
+        self._masks: dict[int, tuple[tuple[int, int], bytes]] = {}
+
+    def attach(self, engine: Engine) -> None:
+        """Follow the evaluator."""
+        engine.add_event_handler(Events.STARTED, self._started)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._frames)
+        engine.add_event_handler(Events.COMPLETED, self._completed)
+
+    def _started(self, engine: Engine) -> None:
+        self.presence.reset()
+        self.counts.reset()
+        self._masks.clear()
+
+    def _frames(self, engine: Engine) -> None:
+        batch: Sequence[Mapping[str, Any]] = engine.state.batch
+        outputs: Sequence[Mapping[str, Any]] = engine.state.output
+        numbers = [int(item["number"]) for item in batch]
+        self.presence(
+            [torch.as_tensor(output["p_present"]) for output in outputs],
+            [torch.as_tensor(item["present"]) for item in batch],
+            frame=numbers,
+        )
+        self.counts([output["prob"] for output in outputs], [output["label"] for output in outputs], frame=numbers)
+        for number, output in zip(numbers, outputs, strict=True):
+            mask = np.asarray((output["prob"][0].detach().float() >= self.threshold).cpu())
+            if self.panel_frames:
+                self._masks[number] = (mask.shape, zlib.compress(np.packbits(mask).tobytes(), 1))
+            if self.save_masks:
+                write_mask_png(mask_file(self.folder, self.frames[number].id), mask.astype(np.uint8) * 255)
+
+    def _completed(self, engine: Engine) -> None:
+        presence, counts, masks = self.presence.collected(), self.counts.collected(), self._masks
+        if dist.is_available() and dist.is_initialized():
+            # All processes have written their masks by the time that this one has everyone's results.
+            parts: list[Any] = [None] * dist.get_world_size()
+            dist.all_gather_object(parts, masks)
+            masks = {number: mask for part in parts for number, mask in part.items()}
+            if dist.get_rank() > 0:
+                return
+        of = [self.frames[number] for number in counts.numbers]
+        ids, patients = [frame.id for frame in of], [frame.patient or frame.id for frame in of]
+        results = FrameResults(ids, patients, presence, counts, self.gate_threshold)
+        with atomic_path(self.folder / RESULTS) as temporary:
+            np.savez_compressed(temporary, **results.arrays())
+        write_csv(self.folder / "frames.csv", _frame_rows(results), _COLUMNS)
+        compared = [model.matched(results) for model in self.compared]
+        self._write_scores(results, compared)
+        save_curves(self.folder, [(self.name, results), *((model.name, model.results) for model in compared)])
+        self._save_panels(results, compared, masks)
+
+    def _write_scores(self, results: FrameResults, compared: Sequence[ComparedModel]) -> None:
+        evaluations = self.evaluator.evaluations(results)
+        comparisons = {model.name: self.evaluator.comparisons(results, model.results) for model in compared}
+        notes = self._notes(results, evaluations)
+        write_csv(self.folder / "scores.csv", score_rows(evaluations), SCORE_COLUMNS)
+        if compared:
+            rows = [row for model, found in comparisons.items() for row in comparison_rows(model, found)]
+            write_csv(self.folder / _COMPARISONS, rows, COMPARISON_COLUMNS)
+        else:
+            (self.folder / _COMPARISONS).unlink(missing_ok=True)  # of an earlier run
+        write_text(self.folder / "scores.md", self._markdown(evaluations, comparisons, notes))
+        resampling = {name: getattr(self.evaluator, name) for name in ("resample", "samples", "level", "seed")}
+        summary = {
+            "model": self.name,
+            "evaluations": {name: _plain(found) for name, found in evaluations.items()},
+            "notes": notes,
+            "conventions": {"gate_threshold": self.gate_threshold, "threshold": self.threshold, **_CONVENTIONS},
+            "bootstrap": resampling,
+            "comparisons": {
+                model.name: {"folder": str(model.folder), **_differences(comparisons[model.name])} for model in compared
+            },
+            "provenance": provenance(self.bundle_root, self.weights, None, self.settings),
+        }
+        write_json(self.folder / SUMMARY, summary)
+        for note in notes:
+            logger.warning("%s", note)
+        for name, found in evaluations.items():
+            score, interval = next(iter(found.scores.items()))
+            logger.info(
+                "%-20s %s %.3f (%.3f to %.3f) on %d frames, %d positive",
+                name, score, interval.value, interval.low, interval.high, found.frames, found.positives,
+            )  # fmt: skip
+        logger.info("Scores, curves and panels are in %s", self.folder)
+
+    def _notes(self, results: FrameResults, evaluations: dict[str, Evaluation]) -> list[str]:
+        notes = undefined_scores(evaluations)
+        other = int((results.presence.present != results.counts.present).sum())
+        if other:
+            notes.append(f"{other} frames are stated as positives with nothing drawn on them, or the other way round")
+        if self.evaluator.resample == "patients" and evaluations["classifier"].patients == 1:
+            notes.append("all frames are one patient's: resampling patients tells nothing")
+        return notes
+
+    def _markdown(
+        self,
+        evaluations: Mapping[str, Evaluation],
+        comparisons: Mapping[str, Mapping[str, Mapping[str, Comparison]]],
+        notes: Sequence[str],
+    ) -> str:
+        by = self.evaluator
+        thresholds = f"Gate from p = {self.gate_threshold:g} on, pixels from {self.threshold:g} on."
+        parts = [
+            f"# {self.name}",
+            f"Value ({100 * by.level:g} % confidence interval, {by.samples} resamples of {by.resample}). {thresholds}",
+            *(["\n".join(f"- {note}" for note in notes)] if notes else []),
+            score_tables(evaluations),
+        ]
+        for model, found in comparisons.items():
+            parts += [
+                f"## Compared with {model}",
+                f"{self.name} less {model}, and p of the paired bootstrap (two-sided, not corrected for the number of "
+                "scores and models).",
+                comparison_tables(found),
+            ]
+        parts += ["## Conventions", "\n".join(f"- {name}: {meaning}" for name, meaning in _CONVENTIONS.items())]
+        return "\n\n".join(parts) + "\n"
+
+    def _save_panels(
+        self,
+        results: FrameResults,
+        compared: Sequence[ComparedModel],
+        masks: Mapping[int, tuple[tuple[int, int], bytes]],
+    ) -> None:
+        chosen = {
+            "panel_random.png": (
+                "Frames chosen by chance",
+                random_frames(results, self.panel_frames, self.evaluator.seed),
+            ),
+            "panel_worst.png": (f"Lowest end-to-end DSC of {self.name}", worst_frames(results, self.panel_frames)),
+        }
+        number = dict(zip(results.ids, results.counts.numbers, strict=True))
+
+        def own(frame: str, size: tuple[int, int]) -> np.ndarray:
+            shape, bits = masks[number[frame]]
+            values = np.unpackbits(np.frombuffer(zlib.decompress(bits), np.uint8), count=shape[0] * shape[1])
+            return values.reshape(shape)
+
+        models = [(results, own), *((model.results, model.mask) for model in compared)]
+        names = [self.name, *(model.name for model in compared)]
+        for file, (title, places) in chosen.items():
+            if places:
+                save_panel(self.folder / file, names, panel_rows(places, self.frames, models), title)
+            else:
+                (self.folder / file).unlink(missing_ok=True)
+
+
+def _frame_rows(results: FrameResults) -> list[dict[str, Any]]:
+    """Return what ``frames.csv`` has of each frame; numbers to six places."""
+    opened = results.opened()
+    scores = {
+        "segmenter": SegmentationScores(results.counts).frames,
+        "end_to_end": SegmentationScores(results.counts.gated(opened)).frames,
+    }
+    rows = []
+    for at, (tp, fp, tn, fn) in enumerate(results.counts.confusion.tolist()):
+        row = {
+            "id": results.ids[at],
+            "patient": results.patients[at],
+            "present": int(results.presence.present[at]),
+            "p_present": round(float(results.presence.probabilities[at]), 6),
+            "passes_gate": int(opened[at]),
+            "pixels": tp + fp + tn + fn,
+            "reference_pixels": tp + fn,
+            "mask_pixels": tp + fp,
+        }
+        for stage, values in scores.items():
+            row |= {f"{stage}_{score}": round(float(values[score][at]), 6) for score in _FRAME_SCORES}
+        rows.append(row)
+    return rows
+
+
+def _plain(found: Evaluation) -> dict[str, Any]:
+    counts = {name: getattr(found, name) for name in ("frames", "positives", "patients")}
+    return counts | {
+        "scores": {
+            score: {name: getattr(interval, name) for name in ("value", "low", "high", "undefined")}
+            for score, interval in found.scores.items()
+        }
+    }
+
+
+def _differences(comparisons: Mapping[str, Mapping[str, Comparison]]) -> dict[str, Any]:
+    return {
+        name: {
+            score: {key: getattr(found, key) for key in ("value", "other", "difference", "p_value")}
+            for score, found in scores.items()
+        }
+        for name, scores in comparisons.items()
+    }
+
+
+def _check_id(frame: LabelledFrame) -> None:
+    """Fail where a mask that is called after a frame would lie outside of the folder."""
+    path = PurePosixPath(frame.id)
+    if path.is_absolute() or ".." in path.parts or "\0" in frame.id or not path.parts:
+        raise InputError(f"frame id {frame.id[:100]!a}", "cannot be a file's name", "mend the datalist")

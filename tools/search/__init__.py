@@ -1,0 +1,1 @@
+"""Random search of hyperparameters by cross-validation."""
