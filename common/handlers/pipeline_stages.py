@@ -94,6 +94,8 @@ class LaterStage:
             if not path.is_file():
                 continue
             state = torch.load(path, map_location="cpu", weights_only=True)
+            if all(torch.equal(state[name], tensor) for name, tensor in new.items()):
+                continue
             state["stages_trained"][STAGES.index(self.stage)] = True
             with atomic_path(path) as temporary, open(temporary, "wb") as file:
                 torch.save(state | new, file)

@@ -64,6 +64,13 @@ def strings(content: Any) -> Iterator[str]:
         yield content
 
 
+def without(content: Any, names: Sequence[str]) -> Any:
+    """A configuration without the entries of these names, at any depth."""
+    if not isinstance(content, dict):
+        return content
+    return {name: without(value, names) for name, value in content.items() if name not in names}
+
+
 def the_line(finished: Finished) -> str:
     """The one line that a failed run shows."""
     assert finished.status not in (0, None), f"status {finished.status}\n{finished.out}"
@@ -150,6 +157,10 @@ class BundleTests:
     network_ids: Sequence[str] = ("plan",)
     # Where a training's transforms are, but for the random ones.
     train_transforms: Sequence[str] = ("train#deterministic_transforms",)
+    # What a training's output folder holds besides what every training leaves.
+    also_left: Sequence[str] = ()
+    # Settings of the network that matter in training only.
+    training_arguments: Sequence[str] = ("pretrained_path",)
     # What a validation computes; the first chooses the best weights.
     metrics: Sequence[str]
     # What is behind an input's name in the name of its segmentation.
@@ -217,6 +228,8 @@ class BundleTests:
             torch.manual_seed(0)
             network = made.parser.get_parsed_content("network_def")
             plan = made.parser.get_parsed_content("plan")
+        for stage in getattr(network, "untrained", list)():
+            network.mark_trained(stage)
         torch.save(network.state_dict(), bundle / "models" / "model.pt")
         (bundle / "models" / "model.json").write_text(json.dumps(plan), encoding="utf-8")
         return bundle
@@ -421,8 +434,7 @@ class BundleTests:
                 parsed = {key: made.parser.get_parsed_content(key) for key in self.network_ids}
                 network = made.parser.get_parsed_content("network_def")
                 shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-                arguments = dict(made.parser["network_def"])
-                arguments.pop("pretrained_path", None)  # where a training begins is no part of the network
+                arguments = without(made.parser["network_def"], self.training_arguments)
                 found[config] = parsed | {"network": str(network), "shapes": shapes, "arguments": arguments}
         assert found["train"] == found["evaluate"] == found["inference"]
 
@@ -543,7 +555,7 @@ class BundleTests:
     def test_what_a_training_leaves(self, trained, dataset):
         assert {path.name for path in trained.iterdir()} == {
             "history.csv", "log.txt", "model.json", "model.pt", "model_last.json", "model_last.pt", "provenance.json",
-            "split.json", "training_state.pt",
+            "split.json", "training_state.pt", *self.also_left,
         }  # fmt: skip
         origin = read_json(trained / "provenance.json")
         assert origin["bundle"] == self.name and origin["weights"]["sha256"] == sha256_of(trained / "model.pt")

@@ -12,7 +12,10 @@ import pytest
 from common.data.phantom import make_spine_phantom
 
 pytest.register_assert_rewrite(
-    *(f"tests.bundles.{name}" for name in ("bundle_test_base", "spine_bundle_tests", "video_bundle_tests", "runs"))
+    *(
+        f"tests.bundles.{name}"
+        for name in ("bundle_test_base", "spine_bundle_tests", "video_bundle_tests", "clip_bundle_tests", "runs")
+    )
 )
 
 from tests.bundles.runs import Launcher  # noqa: E402

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from tests.bundles.bundle_test_base import Mistake, read_csv, read_json
+from tests.bundles.clip_bundle_tests import ClipBundleTests
 from tests.bundles.runs import run, undone, workflow
-from tests.bundles.video_bundle_tests import VideoBundleTests, masks_in
+from tests.bundles.video_bundle_tests import masks_in
 from tests.common.data.video.dataset_files import drawn, write_picture
 from tests.common.handlers.video_runs import SIZE, scene
 
@@ -44,10 +45,10 @@ OVERLAYS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-class TestFUnet(VideoBundleTests):
+class TestFUnet(ClipBundleTests):
     name = "funet"
-    tiny = VideoBundleTests.tiny | {"unet_features": [8, 16]}
-    mistakes: Mapping[str, Mistake] = VideoBundleTests.mistakes | {
+    tiny = ClipBundleTests.tiny | {"unet_features": [8, 16]}
+    mistakes: Mapping[str, Mistake] = ClipBundleTests.mistakes | {
         "a part of the network that is no boolean": Mistake(
             "inference", {"use_ifa": "1.5"}, ["--use_ifa 1.5", "true or false"]
         ),

@@ -229,3 +229,25 @@ def test_what_a_killed_run_left_half_written_is_gone(tmp_path):
     (tmp_path / ".tmp-123-4-training_state.pt").write_bytes(b"half")
     Training(tmp_path).run()
     assert {path.name for path in tmp_path.iterdir()} == FILES
+
+
+PATIENT = (0.1, 0.4, 0.3, None, 0.2, 0.9)
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(0, 6), (1, 3), (2, 4), (3, 5), (4, 6)])
+def test_patience_ends_a_training(patience, epochs, tmp_path):
+    training = Training(tmp_path, PATIENT, patience=patience).run()
+    assert len(training.history()) == epochs
+    assert epoch_of(tmp_path / "model.pt") == (6 if epochs == 6 else 2)
+
+
+def test_patience_goes_on_where_it_was(tmp_path):
+    Training(tmp_path / "whole", PATIENT, patience=3).run()
+    Training(tmp_path / "parts", PATIENT, patience=3).run(stop_after=3)
+    Training(tmp_path / "parts", PATIENT, patience=3, resume=True).run()
+    files = [(tmp_path / name / "history.csv").read_text() for name in ("whole", "parts")]
+    assert files[0] == files[1]
+    # It is over: to resume it is to do nothing, unless there is more patience.
+    Training(tmp_path / "parts", PATIENT, patience=3, resume=True).run()
+    assert (tmp_path / "parts" / "history.csv").read_text() == files[0]
+    assert len(Training(tmp_path / "parts", PATIENT, patience=4, resume=True).run().history()) == 6
