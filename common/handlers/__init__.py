@@ -5,12 +5,14 @@ from __future__ import annotations
 from .checkpoint_loader import StrictCheckpointLoader, load_weights
 from .epoch_seed import EpochSeed
 from .evaluation_report import EvaluationReport
+from .frame_report import FrameReport
 from .gradient_clamp import GradientClamp
 from .mean_loss import NegativeLoss
 from .pipeline_stages import EarlierStage, LaterStage
 from .progress import Progress
 from .segmentation_writer import SegmentationWriter
 from .shared_buffers import SharedBuffers
+from .stage_outputs import StageOutputs
 from .structure_metrics import StructureDice, VoxelAccuracy
 from .training_recorder import TrainingRecorder
 from .video_report import VideoReport
@@ -21,12 +23,14 @@ __all__ = [
     "EarlierStage",
     "EpochSeed",
     "EvaluationReport",
+    "FrameReport",
     "GradientClamp",
     "LaterStage",
     "NegativeLoss",
     "Progress",
     "SegmentationWriter",
     "SharedBuffers",
+    "StageOutputs",
     "StrictCheckpointLoader",
     "StructureDice",
     "TrainingRecorder",

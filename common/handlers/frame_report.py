@@ -20,39 +20,22 @@ from common.data.video import write_mask_png
 from common.errors import InputError
 from common.handlers.compared_models import RESULTS, SUMMARY, ComparedModel, compared_models, mask_file
 from common.handlers.frame_pictures import panel_rows, random_frames, save_curves, worst_frames
-from common.metrics import ClassificationMetric, FrameResults, FrameSegmentationMetric, SegmentationScores
-from common.metrics.frame_evaluation import Comparison, Evaluation, FrameEvaluator, undefined_scores
+from common.handlers.frame_summary import FrameSummary
+from common.metrics import ClassificationMetric, FrameResults, FrameSegmentationMetric
+from common.metrics.frame_evaluation import FrameEvaluator
 from common.metrics.score_tables import (
     COMPARISON_COLUMNS,
+    FRAME_COLUMNS,
     SCORE_COLUMNS,
     comparison_rows,
-    comparison_tables,
+    frame_rows,
     score_rows,
-    score_tables,
 )
 from common.visualize.comparison_panel import save_panel
 
 __all__ = ["FrameReport"]
 
 logger = logging.getLogger(__name__)
-
-_COMPARISONS = "comparisons.csv"
-_FRAME_SCORES = ("DSC", "IoU", "accuracy", "sensitivity", "specificity", "precision", "FPR", "FNR")
-_COLUMNS = (
-    "id", "patient", "present", "p_present", "passes_gate", "pixels", "reference_pixels", "mask_pixels",
-    *(f"{stage}_{score}" for stage in ("segmenter", "end_to_end") for score in _FRAME_SCORES),
-)  # fmt: skip
-_CONVENTIONS = {
-    "classifier": "stage 1: whether a frame passes the gate",
-    "segmenter_positives": "stage 2 by itself on the frames on which something is drawn",
-    "segmenter_all": "stage 2 by itself on all frames",
-    "end_to_end": "the mask of stage 2 where stage 1 lets the frame pass, else an empty one",
-    "empty": "DSC and IoU are 1 where reference and mask are both empty, 0 where one of them is",
-    "mean": "scores of stage 2 are means over the frames on which they are defined; AUPRC is of all frames' pixels",
-    "frame_FPR": "share of the frames without reference that have any mask; frame_FNR: share of the others without one",
-    "negative_pixel_FPR": "mean share of the pixels that are marked in frames without reference",
-    "p_value": "paired bootstrap, two-sided, not corrected for the number of scores and models",
-}
 
 
 class FrameReport:
@@ -79,7 +62,7 @@ class FrameReport:
         samples: see there.
         level: see there.
         seed: of resamples and of the choice of frames that are shown.
-        compare_with: output folders of earlier evaluations, on the same frames, of other models.
+        compare_with: output folders of earlier evaluations, on the same frames, of other models; or one of them.
         name: what the model is called in tables and pictures; by default the output folder's name.
         panel_frames: how many frames a panel shows at most; 0 for no panels.
         save_masks: whether to write the masks; panels of later evaluations show them.
@@ -107,7 +90,7 @@ class FrameReport:
         samples: int = 2000,
         level: float = 0.95,
         seed: int = 0,
-        compare_with: Sequence[str | Path] = (),
+        compare_with: str | Path | Sequence[str | Path] = (),
         name: str | None = None,
         panel_frames: int = 6,
         save_masks: bool = True,
@@ -125,7 +108,8 @@ class FrameReport:
         self.name, self.panel_frames, self.save_masks = str(name or self.folder.name), int(panel_frames), save_masks
         for frame in frames if save_masks else ():
             _check_id(frame)
-        self.compared = compared_models(compare_with, self.folder, self.name)
+        folders = [compare_with] if isinstance(compare_with, str | Path) else list(compare_with)
+        self.compared = compared_models(folders, self.folder, self.name)
         ids = (
             [frame.id for frame in frames]
             if evaluated is None
@@ -180,78 +164,40 @@ class FrameReport:
         results = FrameResults(ids, patients, presence, counts, self.gate_threshold)
         with atomic_path(self.folder / RESULTS) as temporary:
             np.savez_compressed(temporary, **results.arrays())
-        write_csv(self.folder / "frames.csv", _frame_rows(results), _COLUMNS)
-        compared = [model.matched(results) for model in self.compared]
+        write_csv(self.folder / "frames.csv", frame_rows(results), FRAME_COLUMNS)
+        compared, mismatches = [], []
+        for model in self.compared:
+            try:
+                compared.append(model.matched(results))
+            except InputError as error:
+                mismatches.append(error)
         self._write_scores(results, compared)
         save_curves(self.folder, [(self.name, results), *((model.name, model.results) for model in compared)])
         self._save_panels(results, compared, masks)
+        if mismatches:  # only now, so that the evaluation itself is not lost
+            raise mismatches[0]
 
     def _write_scores(self, results: FrameResults, compared: Sequence[ComparedModel]) -> None:
-        evaluations = self.evaluator.evaluations(results)
-        comparisons = {model.name: self.evaluator.comparisons(results, model.results) for model in compared}
-        notes = self._notes(results, evaluations)
-        write_csv(self.folder / "scores.csv", score_rows(evaluations), SCORE_COLUMNS)
+        summary = FrameSummary(self.name, results, self.evaluator, self.threshold, compared)
+        write_csv(self.folder / "scores.csv", score_rows(summary.evaluations), SCORE_COLUMNS)
+        write_text(self.folder / "scores.md", summary.markdown())
+        comparisons = self.folder / "comparisons.csv"
         if compared:
-            rows = [row for model, found in comparisons.items() for row in comparison_rows(model, found)]
-            write_csv(self.folder / _COMPARISONS, rows, COMPARISON_COLUMNS)
+            rows = [row for model, found in summary.comparisons.items() for row in comparison_rows(model, found)]
+            write_csv(comparisons, rows, COMPARISON_COLUMNS)
         else:
-            (self.folder / _COMPARISONS).unlink(missing_ok=True)  # of an earlier run
-        write_text(self.folder / "scores.md", self._markdown(evaluations, comparisons, notes))
-        resampling = {name: getattr(self.evaluator, name) for name in ("resample", "samples", "level", "seed")}
-        summary = {
-            "model": self.name,
-            "evaluations": {name: _plain(found) for name, found in evaluations.items()},
-            "notes": notes,
-            "conventions": {"gate_threshold": self.gate_threshold, "threshold": self.threshold, **_CONVENTIONS},
-            "bootstrap": resampling,
-            "comparisons": {
-                model.name: {"folder": str(model.folder), **_differences(comparisons[model.name])} for model in compared
-            },
-            "provenance": provenance(self.bundle_root, self.weights, None, self.settings),
-        }
-        write_json(self.folder / SUMMARY, summary)
-        for note in notes:
+            comparisons.unlink(missing_ok=True)  # of an earlier run
+        source = provenance(self.bundle_root, self.weights, None, self.settings)
+        write_json(self.folder / SUMMARY, summary.plain() | {"provenance": source})
+        for note in summary.notes:
             logger.warning("%s", note)
-        for name, found in evaluations.items():
+        for name, found in summary.evaluations.items():
             score, interval = next(iter(found.scores.items()))
             logger.info(
                 "%-20s %s %.3f (%.3f to %.3f) on %d frames, %d positive",
                 name, score, interval.value, interval.low, interval.high, found.frames, found.positives,
             )  # fmt: skip
         logger.info("Scores, curves and panels are in %s", self.folder)
-
-    def _notes(self, results: FrameResults, evaluations: dict[str, Evaluation]) -> list[str]:
-        notes = undefined_scores(evaluations)
-        other = int((results.presence.present != results.counts.present).sum())
-        if other:
-            notes.append(f"{other} frames are stated as positives with nothing drawn on them, or the other way round")
-        if self.evaluator.resample == "patients" and evaluations["classifier"].patients == 1:
-            notes.append("all frames are one patient's: resampling patients tells nothing")
-        return notes
-
-    def _markdown(
-        self,
-        evaluations: Mapping[str, Evaluation],
-        comparisons: Mapping[str, Mapping[str, Mapping[str, Comparison]]],
-        notes: Sequence[str],
-    ) -> str:
-        by = self.evaluator
-        thresholds = f"Gate from p = {self.gate_threshold:g} on, pixels from {self.threshold:g} on."
-        parts = [
-            f"# {self.name}",
-            f"Value ({100 * by.level:g} % confidence interval, {by.samples} resamples of {by.resample}). {thresholds}",
-            *(["\n".join(f"- {note}" for note in notes)] if notes else []),
-            score_tables(evaluations),
-        ]
-        for model, found in comparisons.items():
-            parts += [
-                f"## Compared with {model}",
-                f"{self.name} less {model}, and p of the paired bootstrap (two-sided, not corrected for the number of "
-                "scores and models).",
-                comparison_tables(found),
-            ]
-        parts += ["## Conventions", "\n".join(f"- {name}: {meaning}" for name, meaning in _CONVENTIONS.items())]
-        return "\n\n".join(parts) + "\n"
 
     def _save_panels(
         self,
@@ -280,51 +226,6 @@ class FrameReport:
                 save_panel(self.folder / file, names, panel_rows(places, self.frames, models), title)
             else:
                 (self.folder / file).unlink(missing_ok=True)
-
-
-def _frame_rows(results: FrameResults) -> list[dict[str, Any]]:
-    """Return what ``frames.csv`` has of each frame; numbers to six places."""
-    opened = results.opened()
-    scores = {
-        "segmenter": SegmentationScores(results.counts).frames,
-        "end_to_end": SegmentationScores(results.counts.gated(opened)).frames,
-    }
-    rows = []
-    for at, (tp, fp, tn, fn) in enumerate(results.counts.confusion.tolist()):
-        row = {
-            "id": results.ids[at],
-            "patient": results.patients[at],
-            "present": int(results.presence.present[at]),
-            "p_present": round(float(results.presence.probabilities[at]), 6),
-            "passes_gate": int(opened[at]),
-            "pixels": tp + fp + tn + fn,
-            "reference_pixels": tp + fn,
-            "mask_pixels": tp + fp,
-        }
-        for stage, values in scores.items():
-            row |= {f"{stage}_{score}": round(float(values[score][at]), 6) for score in _FRAME_SCORES}
-        rows.append(row)
-    return rows
-
-
-def _plain(found: Evaluation) -> dict[str, Any]:
-    counts = {name: getattr(found, name) for name in ("frames", "positives", "patients")}
-    return counts | {
-        "scores": {
-            score: {name: getattr(interval, name) for name in ("value", "low", "high", "undefined")}
-            for score, interval in found.scores.items()
-        }
-    }
-
-
-def _differences(comparisons: Mapping[str, Mapping[str, Comparison]]) -> dict[str, Any]:
-    return {
-        name: {
-            score: {key: getattr(found, key) for key in ("value", "other", "difference", "p_value")}
-            for score, found in scores.items()
-        }
-        for name, scores in comparisons.items()
-    }
 
 
 def _check_id(frame: LabelledFrame) -> None:

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from .autocast import AutocastInferer
 from .frame_stream import FrameStream
+from .gated import GatedInferer
 
-__all__ = ["AutocastInferer", "FrameStream"]
+__all__ = ["AutocastInferer", "FrameStream", "GatedInferer"]

@@ -1,4 +1,4 @@
-"""Tables of the evaluations of a two-stage pipeline, for programs (rows) and for people (Markdown)."""
+"""Tables of the evaluations of a two-stage pipeline: rows for programs, Markdown for people."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 from common.metrics.bootstrap import Interval
 from common.metrics.frame_evaluation import EVALUATED_SCORES, Comparison, Evaluation
+from common.metrics.frame_results import FrameResults
+from common.metrics.frame_segmentation import SegmentationScores
 
 __all__ = ["COMPARISON_COLUMNS", "SCORE_COLUMNS", "comparison_rows", "comparison_tables", "score_rows", "score_tables"]
 
@@ -15,11 +17,16 @@ SCORE_COLUMNS = (
     "evaluation", "score", "value", "low", "high", "undefined_resamples", "frames", "positives", "patients",
 )  # fmt: skip
 COMPARISON_COLUMNS = ("model", "evaluation", "score", "value", "other", "difference", "p_value")
+_FRAME_SCORES = ("DSC", "IoU", "accuracy", "sensitivity", "specificity", "precision", "FPR", "FNR")
+FRAME_COLUMNS = (
+    "id", "patient", "present", "p_present", "passes_gate", "pixels", "reference_pixels", "mask_pixels",
+    *(f"{stage}_{score}" for stage in ("segmenter", "end_to_end") for score in _FRAME_SCORES),
+)  # fmt: skip
 
 _TITLES = {
     "classifier": "all frames",
     "segmenter_positives": "positives",
-    "segmenter_all": "all frames, no gate",
+    "segmenter_all": "all frames, without the gate",
     "end_to_end": "all frames, end to end",
 }
 # Each is a table of its own, with the evaluations side by side that have the same scores.
@@ -27,6 +34,36 @@ _STAGES = {
     "Stage 1: is it there?": ("classifier",),
     "Stage 2: where is it?": ("segmenter_positives", "segmenter_all", "end_to_end"),
 }
+
+
+def frame_rows(results: FrameResults) -> list[dict[str, Any]]:
+    """Return a row of ``FRAME_COLUMNS`` for each frame; numbers to six places.
+
+    ``mask_pixels`` and what begins with ``segmenter`` are of stage 2 by itself, ``end_to_end`` is with the gate.
+    """
+    opened = results.opened()
+    scores = {
+        "segmenter": SegmentationScores(results.counts).frames,
+        "end_to_end": SegmentationScores(results.counts.gated(opened)).frames,
+    }
+    return [
+        {
+            "id": results.ids[at],
+            "patient": results.patients[at],
+            "present": int(results.presence.present[at]),
+            "p_present": round(float(results.presence.probabilities[at]), 6),
+            "passes_gate": int(opened[at]),
+            "pixels": tp + fp + tn + fn,
+            "reference_pixels": tp + fn,
+            "mask_pixels": tp + fp,
+        }
+        | {
+            f"{stage}_{score}": round(float(values[score][at]), 6)
+            for stage, values in scores.items()
+            for score in _FRAME_SCORES
+        }
+        for at, (tp, fp, tn, fn) in enumerate(results.counts.confusion.tolist())
+    ]
 
 
 def score_rows(evaluations: Mapping[str, Evaluation]) -> list[dict[str, Any]]:
@@ -76,11 +113,7 @@ def score_tables(evaluations: Mapping[str, Evaluation]) -> str:
         name: {score: _value(interval) for score, interval in found.scores.items()}
         for name, found in evaluations.items()
     }
-    heads = {
-        name: f"{_TITLES[name]} ({found.frames} frames, {found.positives} positive, {found.patients} patients)"
-        for name, found in evaluations.items()
-    }
-    return _tables("##", cells, heads)
+    return _tables("##", cells)
 
 
 def comparison_tables(comparisons: Mapping[str, Mapping[str, Comparison]]) -> str:
@@ -88,16 +121,16 @@ def comparison_tables(comparisons: Mapping[str, Mapping[str, Comparison]]) -> st
     cells = {
         name: {score: _difference(found) for score, found in scores.items()} for name, scores in comparisons.items()
     }
-    return _tables("###", cells, _TITLES)
+    return _tables("###", cells)
 
 
-def _tables(level: str, cells: Mapping[str, Mapping[str, str]], heads: Mapping[str, str]) -> str:
+def _tables(level: str, cells: Mapping[str, Mapping[str, str]]) -> str:
     parts = []
     for title, names in _STAGES.items():
         shown = [name for name in names if name in cells]
         scores = max((EVALUATED_SCORES[name] for name in shown), key=len, default=())
         rows = [[score, *(cells[name].get(score, "") for name in shown)] for score in scores]
-        parts += [f"{level} {title}", _table(["score", *(heads[name] for name in shown)], rows)]
+        parts += [f"{level} {title}", _table(["score", *(_TITLES[name] for name in shown)], rows)]
     return "\n\n".join(parts)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,12 +18,13 @@ __all__ = ["PanelMask", "PanelRow", "draw_panel", "save_panel"]
 
 # Colours of the page, red, green, blue.
 _PAGE, _TEXT, _FAINT, _WRONG = (255, 255, 255), (25, 28, 33), (120, 126, 135), (190, 30, 30)
-_BANNER, _BANNER_TEXT, _KEPT_BACK = (60, 64, 72), (255, 255, 255), (200, 200, 200)
+_BANNER, _BANNER_TEXT, _KEPT_BACK = (60, 64, 72), (255, 255, 255), (170, 170, 170)
 _DIMMED = 0.45  # how much light is left of a picture that the gate has not let pass
 
 # Lengths on the page, in pixels.
 _CELL, _TALLEST, _GAP, _MARGIN = 280, 280, 10, 16
-_TITLE, _HEAD, _LINE = 34, 24, 18
+_TITLE, _HEAD, _LINE, _FOOT = 34, 24, 18, 34
+_LEGEND = "DSC: end to end. p: stage 1, that it is present. Grey outline: what a closed gate has kept back."
 
 
 @dataclass(frozen=True)
@@ -86,24 +88,24 @@ def draw_panel(models: Sequence[str], rows: Sequence[PanelRow], title: str = "")
     page = Image.new(
         "RGB",
         (2 * _MARGIN + columns * _CELL + (columns - 1) * _GAP,
-         top + sum(height + captions + _GAP for _, height in sizes) + _MARGIN - _GAP),
+         top + sum(height + captions + _GAP for _, height in sizes) + _FOOT),
         _PAGE,
     )  # fmt: skip
     draw = ImageDraw.Draw(page)
     if title:
         _write(draw, (_MARGIN, _MARGIN), title, 18, _TEXT, page.width - 2 * _MARGIN)
     lefts = [_MARGIN + column * (_CELL + _GAP) for column in range(columns)]
-    heads = [("frame", _TEXT), ("reference", OUTLINE_COLOR)]
+    heads: list[tuple[str, tuple[int, int, int] | None]] = [("frame", None), ("reference", OUTLINE_COLOR)]
     heads += [(name, model_color(number)) for number, name in enumerate(models)]
     for left, (name, color) in zip(lefts, heads, strict=True):
-        swatch = 0
-        if name != "frame" or color != _TEXT:
+        swatch = 0 if color is None else 20
+        if color is not None:
             draw.rectangle((left, top - _HEAD + 3, left + 12, top - _HEAD + 15), fill=color, outline=_TEXT)
-            swatch = 20
         _write(draw, (left + swatch, top - _HEAD), name, 15, _TEXT, _CELL - swatch)
     for row, size in zip(rows, sizes, strict=True):
         _draw_row(page, row, size, lefts, top)
         top += size[1] + captions + _GAP
+    _write(draw, (_MARGIN, top - _GAP + 8), _LEGEND, 13, _FAINT, page.width - 2 * _MARGIN)
     return page
 
 
@@ -128,7 +130,7 @@ def _draw_row(page: Image.Image, row: PanelRow, size: tuple[int, int], lefts: Se
     for left, cell in zip(lefts, (picture, outlined), strict=False):
         page.paste(Image.fromarray(cell), (left, top))
     below = top + size[1] + 4
-    _write(draw, (lefts[0], below), row.name, 13, _TEXT, _CELL)
+    _write(draw, (lefts[0], below), row.name, 13, _TEXT, _CELL, keep_end=True)
     _write(draw, (lefts[1], below), "present" if present else "absent", 13, _TEXT, _CELL)
     for number, (left, found) in enumerate(zip(lefts[2:], row.models, strict=True)):
         page.paste(_model_cell(picture, found, size, model_color(number)), (left, top))
@@ -187,14 +189,23 @@ def _scaled(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _write(
-    draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, size: int, color: tuple[int, int, int], width: int
+    draw: ImageDraw.ImageDraw,
+    place: tuple[int, int],
+    text: str,
+    size: int,
+    color: tuple[int, int, int],
+    width: int,
+    keep_end: bool = False,
 ) -> None:
-    """Write a line that is cut where it would be wider."""
+    """Write a line that is cut where it would be wider: the end of it, or its beginning, as of a path."""
     font = _font(size)
+
+    def cut(count: int) -> str:
+        return f"...{text[len(text) - count :]}" if keep_end else f"{text[:count]}..."
+
     if draw.textlength(text, font=font) > width:
-        while text and draw.textlength(f"{text}...", font=font) > width:
-            text = text[:-1]
-        text += "..."
+        fitting = bisect_right(range(len(text)), width, key=lambda count: draw.textlength(cut(count), font=font))
+        text = cut(max(0, fitting - 1))
     draw.text(place, text, fill=color, font=font)
 
 

@@ -40,8 +40,8 @@ class Curve:
     point: tuple[float, float] | None = None
 
 
-def roc_figure(curves: Sequence[Curve], title: str = "Stage 1: is it there?") -> Figure:
-    """Draw receiver operating characteristics, with the areas in the legend.
+def roc_figure(curves: Sequence[Curve], title: str = "Stage 1: is it there? (dots: at the gate's threshold)") -> Figure:
+    """Draw receiver operating characteristics, with the areas in the legend; chance is the dashed line.
 
     Args:
         curves: x is the false positive rate, y the sensitivity.
@@ -56,9 +56,9 @@ def roc_figure(curves: Sequence[Curve], title: str = "Stage 1: is it there?") ->
 
 
 def precision_recall_figure(
-    curves: Sequence[Curve], share: float, title: str = "Stage 2: pixels of the positives"
+    curves: Sequence[Curve], share: float, title: str = "Stage 2: pixels of the positives (dots: at the threshold)"
 ) -> Figure:
-    """Draw precision-recall curves, with the average precisions in the legend.
+    """Draw precision-recall curves, with the average precisions in the legend; chance is the dashed line.
 
     Args:
         curves: x is the recall, y the precision. They are drawn as steps, whose area is the average precision.
@@ -86,7 +86,7 @@ def save_figure(path: str | os.PathLike, figure: Figure) -> None:
 
 def _axes(title: str, x_label: str, y_label: str, count: int) -> tuple[Figure, Axes]:
     """Return a square plot with room for the legend of so many curves below."""
-    width, plot, top, bottom = 6.0, 4.9, 0.5, 0.75 + 0.27 * count
+    width, plot, top, bottom = 6.0, 4.9, 0.5, 0.68 + 0.235 * count
     height = top + plot + bottom
     figure = Figure(figsize=(width, height), dpi=150)
     FigureCanvasAgg(figure)
@@ -120,7 +120,7 @@ def _draw(axes: Axes, curves: Sequence[Curve], area: str, steps: str) -> None:
     labels = [f"{area} {curve.area:.3f}   {_short(curve.name)}" for curve in curves]
     figure = axes.figure
     legend = figure.legend(
-        lines, labels, loc="lower left", bbox_to_anchor=(axes.get_position().x0, 0.01), frameon=False, fontsize=10,
+        lines, labels, loc="lower left", bbox_to_anchor=(axes.get_position().x0, 0.012), frameon=False, fontsize=10,
         borderaxespad=0, handlelength=2.2,
     )  # fmt: skip
     for text in legend.get_texts():

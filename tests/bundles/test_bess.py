@@ -29,9 +29,20 @@ SEQUENCES = {
     "c": ("validation", 8, (40, 56)),
     "d": ("test", 9, SIZE),
 }
-# Parameters of the pipeline that train.json makes with these ids.
-RESNET18, UNET = 11_177_025, 3_306_449
-PARAMETERS = [({}, RESNET18 + UNET)]
+# Parameters of the networks by their ids.
+CLASSIFIERS = {"resnet18": 11_177_921, "resnet34": 21_286_081, "mobilenetv3": 4_203_313}
+SEGMENTERS = {
+    ("unet", "table5"): 3_306_449,
+    ("resunet", "table5"): 3_652_113,
+    ("r2unet", "table5"): 6_348_641,
+    ("aunet", "table5"): 2_015_204,
+    ("aresunet", "table5"): 2_446_884,
+    ("ar2unet", "table5"): 2_644_268,
+    ("r2unet", "prose"): 2_432_609,
+    ("ar2unet", "prose"): 2_082_668,
+    ("segformer_b0", "table5"): 3_714_401,
+    ("segformer_b1", "table5"): 13_677_761,
+}
 MISSING_PACKAGE = (
     {
         "SegFormer without transformers": Mistake(
@@ -109,9 +120,8 @@ class TestBESS(VideoBundleTests):
     def own_places(self, dataset: Path, example: Path, shared: Path) -> dict[str, object]:
         folder = shared / "own_places"
         named: dict[str, object] = self.places_for_videos(folder, example)
-        write_picture(
-            shutil.copytree(dataset, folder / "strange") / "b" / "masks" / "001.png", np.zeros((20, 20), np.uint8)
-        )
+        strange = shutil.copytree(dataset, folder / "strange")
+        write_picture(strange / "b" / "masks" / "001.png", np.zeros((20, 20), np.uint8))
         rows = [
             {"image": f"{name}/frames/{index:03d}.png", "mask": f"{name}/masks/{index:03d}.png", "patient": name}
             for name, (_, length, _) in SEQUENCES.items()
@@ -182,3 +192,169 @@ class TestBESS(VideoBundleTests):
                     for key in keys:
                         data = monai.transforms.Compose(made.parser.get_parsed_content(key))(data)
                     torch.testing.assert_close(data["image"].as_tensor(), wanted, rtol=0, atol=1e-5)
+
+    # -------------------------------------------------------------------------------------------------------- networks
+
+    @pytest.mark.parametrize(("segmenter", "profile"), SEGMENTERS, ids=" ".join)
+    def test_segmenters(self, segmenter, profile):
+        self.check_parameters("segmenter", SEGMENTERS[segmenter, profile], segmenter=segmenter, profile=profile)
+
+    @pytest.mark.parametrize("classifier", CLASSIFIERS)
+    def test_classifiers(self, classifier):
+        self.check_parameters("classifier", CLASSIFIERS[classifier], classifier=classifier)
+
+    def check_parameters(self, stage: str, count: int, **ids: str) -> None:
+        if ids.get("segmenter", "").startswith("segformer"):
+            pytest.importorskip("transformers")
+        for config in ("train", "inference"):
+            with undone():
+                made = workflow(self.root, config, **ids)
+                made.parser.parse(reset=True)
+                network = getattr(made.parser.get_parsed_content("network_def"), stage)
+                size = made.parser.get_parsed_content("segmenter_size")
+            assert sum(parameter.numel() for parameter in network.parameters()) == count
+            assert size == ([512, 512] if ids.get("segmenter", "").startswith("segformer") else [256, 256])
+
+    @pytest.mark.parametrize(
+        "ids",
+        [
+            {"classifier": "mobilenetv3", "classifier_width": 1.0, "segmenter": "aresunet"},
+            {"classifier": "resnet34", "segmenter": "ar2unet"},
+            {"segmenter": "r2unet", "profile": "prose", "features": [4, 8, 12]},
+        ],
+        ids=str,
+    )
+    def test_other_networks(self, ids, dataset, example, scratch):
+        """An epoch of both stages, and their weights segment; without the ids a line tells what they are."""
+        given = {**self.tiny, **ids}
+        run(
+            self.root, "train", **self.training | given, max_epochs=1, dataset_dir=str(dataset), output_dir=str(scratch)
+        )
+        given |= {"checkpoint": str(scratch / "model.pt"), "input": str(example)}
+        run(self.root, "inference", **given, output_dir=str(scratch / "masks"))
+        assert masks_in(scratch / "masks", "one")[0].shape == (36, 50)
+        with pytest.raises(RuntimeError) as error:
+            run(self.root, "inference", **given | {"segmenter": "unet"}, output_dir=str(scratch / "other"))
+        assert f'was trained with segmenter "{ids["segmenter"]}", not "unet"' in str(error.getrepr())
+
+    @pytest.mark.parametrize("config", ["half_size", "demo"])
+    def test_smaller_trainings(self, config, dataset, scratch):
+        ids = {**self.training, **self.tiny, "dataset_dir": str(dataset), "output_dir": str(scratch), "max_epochs": 1}
+        run(self.root, config, **ids)
+        assert (scratch / "model.pt").is_file()
+
+    # ------------------------------------------------------------------------------------------------------ two stages
+
+    def stage(self, dataset: Path, output: Path, stage: str, **ids: Any) -> Path:
+        """Train one stage with what the other tests train both with."""
+        common = {"expansion", "rotation"} if stage == "classifier" else self.training.keys()
+        given = {**self.tiny, **{name: value for name, value in self.training.items() if name in common}}
+        if stage == "classifier":
+            given |= {"batch_size": 4, "lr": 0.001}
+        run(self.root, f"train_{stage}", **given | {"dataset_dir": str(dataset), "output_dir": str(output)} | ids)
+        return output
+
+    def test_one_stage_after_the_other_is_both_together(self, trained, dataset, scratch):
+        self.stage(dataset, scratch, "classifier", max_epochs=1)
+        assert not (scratch / "model.pt").exists()
+        self.stage(dataset, scratch, "segmenter", max_epochs=3)
+        for file in ("classifier/model.pt", "model.pt", "model_last.pt", "training_state.pt"):
+            assert equal(*(torch.load(folder / file, weights_only=True) for folder in (scratch, trained))), file
+        for file in ("classifier/history.csv", "history.csv"):
+            assert (scratch / file).read_bytes() == (trained / file).read_bytes()
+
+    def test_a_pipeline_gets_another_classifier(self, trained, dataset, example, scratch):
+        """The segmenter first, then the classifier: both are in the weights, and each is what its training gave."""
+        self.stage(dataset, scratch, "segmenter", max_epochs=1)
+        first = torch.load(scratch / "model.pt", weights_only=True)
+        assert first["stages_trained"].tolist() == [False, True]
+        self.stage(dataset, scratch, "classifier", max_epochs=1)
+        second = torch.load(scratch / "model.pt", weights_only=True)
+        assert second["stages_trained"].tolist() == [True, True]
+        own = torch.load(scratch / "classifier" / "model.pt", weights_only=True)
+        assert equal({name: second[f"classifier.{name}"] for name in own}, dict(own))
+        assert all(equal(first[name], second[name]) for name in first if name.startswith("segmenter."))
+        ids = {**self.tiny, "checkpoint": str(scratch / "model.pt"), "input": str(example)}
+        run(self.root, "inference", **ids, output_dir=str(scratch / "masks"))
+
+    def test_a_pause_within_the_first_stage(self, dataset, scratch):
+        ids = {"classifier_max_epochs": 2, "max_epochs": 1}
+        whole = self.train(dataset, scratch / "whole", **ids)
+        self.stage(dataset, scratch / "parts", "classifier", max_epochs=1)
+        parts = self.train(dataset, scratch / "parts", resume=True, **ids)
+        for file in ("classifier/training_state.pt", "classifier/model.pt", "model.pt", "training_state.pt"):
+            assert equal(*(torch.load(folder / file, weights_only=True) for folder in (whole, parts))), file
+
+    def test_a_classifier_of_another_run(self, trained, dataset, scratch):
+        self.stage(dataset, scratch, "segmenter", max_epochs=1, classifier_dir=str(trained / "classifier"))
+        state, own = (torch.load(path, weights_only=True) for path in (
+            scratch / "model.pt", trained / "classifier" / "model.pt"))  # fmt: skip
+        assert equal({name: state[f"classifier.{name}"] for name in own}, dict(own))
+        assert not (scratch / "classifier").exists()
+
+    def test_what_each_stage_is_trained_on(self, trained):
+        splits = {stage: read_json(trained / stage / "split.json") for stage in ("classifier", ".")}
+        counts = {
+            stage: [len(split[part]) for part in ("train", "validation", "test")] for stage, split in splits.items()
+        }
+        assert counts == {"classifier": [15, 8, 9], ".": [13, 7, 8]}  # one frame of each sequence is empty
+        assert set(splits["."]["test"]) < set(splits["classifier"]["test"])
+
+    def test_all_folds_are_trained_on(self, dataset, scratch):
+        for name in ("a", "b", "c", "d"):
+            shutil.copytree(dataset / name, scratch / "data" / name)
+        ids = {**self.training, "num_folds": 2, "test_share": 0.25, "all_folds": "true", "max_epochs": 1}
+        output = self.train(scratch / "data", scratch / "run", **ids)
+        split = read_json(output / "split.json")
+        assert (split["fold"], split["validation"]) == ("all", []) and split["train"] and split["test"]
+        assert (output / "model.pt").is_file() and "val_mean_dice" not in read_csv(output / "history.csv")[0]
+
+    def test_patience(self, dataset, scratch):
+        """A rate of 0 changes nothing but the normalizations' statistics: the first epochs are the best soon."""
+        output = self.train(dataset, scratch, max_epochs=9, lr=0.0, early_stopping=2)
+        rows = read_csv(output / "history.csv")
+        scores = [float(row["val_negative_loss"]) for row in rows]
+        assert len(rows) == 9 or len(rows) - 1 - scores.index(max(scores)) == 2
+
+    # ------------------------------------------------------------------------------------------------------- inference
+
+    @pytest.fixture(scope="class")
+    def stills(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """Pictures of several sizes, some of them dark."""
+        folder = tmp_path_factory.mktemp("stills") / "pictures"
+        for index, size in enumerate([(40, 56), (40, 56), (36, 50), (40, 56), (36, 50)]):
+            picture = np.full((*size, 3), 20, np.uint8)
+            if index % 2 == 0:
+                picture[8:20, 10:30] = 225
+            write_picture(folder / f"{index}.png", picture)
+        return folder
+
+    @pytest.mark.parametrize("batch_size", [1, 2, 8])
+    def test_frames_that_pass_and_frames_that_do_not(self, batch_size, bright, stills, tmp_path):
+        """Whatever the batches, the pictures' sizes among them."""
+        run(self.root, "inference", **bright, input=str(stills), output_dir=str(tmp_path), batch_size=batch_size)
+        rows = read_csv(tmp_path / "pictures_frames.csv")
+        assert [row["present"] for row in rows] == ["1", "0", "1", "0", "1"] == [row["seg_ran"] for row in rows]
+        assert [float(row["p_present"]) > 0.5 for row in rows] == [True, False, True, False, True]
+        assert [int(row["area_px"]) > 0 for row in rows] == [True, False, True, False, True]
+        masks = [np.asarray(Image.open(tmp_path / "pictures_mask" / f"{index}.png")) for index in range(5)]
+        assert [mask.shape for mask in masks] == [(40, 56), (40, 56), (36, 50), (40, 56), (36, 50)]
+        inside = masks[0] > 0
+        assert inside[10:18, 13:27].all() and not inside[24:].any()
+        origin = read_json(tmp_path / "pictures_seg.json")
+        assert origin["settings"]["gate_threshold"] == 0.5
+
+    def test_the_gates_threshold(self, bright, released, stills, tmp_path):
+        passed = {}
+        for threshold in (0.0, 0.5, 1.0):
+            ids = {**self.tiny, "gate_threshold": threshold, "overlay": "false", "input": str(stills)}
+            run(released, "inference", **ids, output_dir=str(tmp_path / str(threshold)))
+            rows = read_csv(tmp_path / str(threshold) / "pictures_frames.csv")
+            passed[threshold] = [int(row["present"]) for row in rows]
+            assert passed[threshold] == [int(float(row["p_present"]) >= threshold) for row in rows]
+        assert passed[0.0] == [1] * 5 and passed[1.0] == [0] * 5
+
+    def test_a_single_picture(self, bright, stills, tmp_path):
+        run(self.root, "inference", **bright, input=str(stills / "0.png"), output_dir=str(tmp_path))
+        (row,) = read_csv(tmp_path / "0_frames.csv")
+        assert row["present"] == "1" and int(row["area_px"]) > 0

@@ -43,6 +43,18 @@ def frames(tmp_path) -> list[LabelledFrame]:
     return write_frames(tmp_path)
 
 
+@pytest.fixture
+def quick(monkeypatch) -> None:
+    """Have empty files for pictures, where they do not matter."""
+
+    def curves(folder: Path, models: object) -> None:
+        for name in ("roc.png", "pr.png"):
+            (folder / name).write_bytes(b"")
+
+    monkeypatch.setattr(frame_report, "save_curves", curves)
+    monkeypatch.setattr(frame_report, "save_panel", lambda path, *args: path.write_bytes(b""))
+
+
 def table(path: Path) -> list[dict[str, str]]:
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
@@ -64,11 +76,11 @@ def dice(model: int, number: int, gate: float = 0.5, threshold: float = 0.5) -> 
     return 2 * (mask & drawn).sum() / (mask.sum() + drawn.sum()) if (mask | drawn).any() else 1.0
 
 
-def mean_dice(model: int, evaluation: str, numbers=EVALUATED, **settings: float) -> float:
+def mean_dice(model: int, evaluation: str, numbers=EVALUATED, gate: float = 0.5, threshold: float = 0.5) -> float:
     if evaluation == "segmenter_positives":
         numbers = [number for number in numbers if PRESENT[number]]
-    gate = settings.pop("gate", 0.5) if evaluation == "end_to_end" else 0
-    return float(np.mean([dice(model, number, gate, **settings) for number in numbers]))
+    gate = gate if evaluation == "end_to_end" else 0
+    return float(np.mean([dice(model, number, gate, threshold) for number in numbers]))
 
 
 def auroc(model: int) -> float:
@@ -80,7 +92,7 @@ def auroc(model: int) -> float:
 
 class TestScores:
     @pytest.mark.parametrize("settings", [{}, {"gate_threshold": 0.3, "threshold": 0.2}])
-    def test_by_hand(self, tmp_path, frames, settings):
+    def test_by_hand(self, quick, tmp_path, frames, settings):
         run(report(tmp_path, frames, **settings))
         by_hand = {"gate": settings.get("gate_threshold", 0.5), "threshold": settings.get("threshold", 0.5)}
         found = summary(tmp_path / "one")
@@ -93,7 +105,7 @@ class TestScores:
         assert (found["gate_threshold"], found["threshold"]) == (by_hand["gate"], by_hand["threshold"])
 
     @pytest.mark.parametrize("resample", ["images", "patients"])
-    def test_intervals(self, tmp_path, frames, resample):
+    def test_intervals(self, quick, tmp_path, frames, resample):
         settings = {"resample": resample, "samples": 70, "level": 0.8, "seed": 4}
         run(report(tmp_path, frames, **settings))
         results = FrameResults.load(tmp_path / "one" / "frames.npz")
@@ -115,7 +127,7 @@ class TestScores:
         assert f"80 % confidence interval (70 resamples of {resample})" in text
         assert "7 frames of 5 patients, 4 positive. Frames pass the gate from p = 0.5 on" in text
 
-    def test_conventions_and_provenance(self, tmp_path, frames):
+    def test_conventions_and_provenance(self, quick, tmp_path, frames):
         run(report(tmp_path, frames))
         found = summary(tmp_path / "one")
         assert found["model"] == "one" and found["notes"] == [] and found["comparisons"] == {}
@@ -142,7 +154,7 @@ class TestScores:
         assert scores["DSC"]["value"] == pytest.approx(mean_dice(1, "end_to_end", numbers))
         assert files(tmp_path / "one") == ALWAYS - {"roc.png", "pr.png"} | pictures | PANELS
 
-    def test_what_is_odd_in_the_data(self, tmp_path, frames):
+    def test_what_is_odd_in_the_data(self, quick, tmp_path, frames):
         handler = report(tmp_path, frames, resample="patients")
         run(handler, numbers=(0, 1))
         note = "all frames are of one patient: resampling patients gives no interval"
@@ -150,7 +162,7 @@ class TestScores:
 
 
 class TestFrames:
-    def test_table(self, tmp_path, frames):
+    def test_table(self, quick, tmp_path, frames):
         run(report(tmp_path, frames))
         rows = table(tmp_path / "one" / "frames.csv")
         assert [row["id"] for row in rows] == [frames[number].id for number in sorted(EVALUATED)]
@@ -164,7 +176,7 @@ class TestFrames:
             assert float(row["end_to_end_DSC"]) == pytest.approx(dice(1, number), abs=1e-6)
             assert (row["segmenter_sensitivity"] == "") == (not PRESENT[number])
 
-    def test_masks(self, tmp_path, frames):
+    def test_masks(self, quick, tmp_path, frames):
         run(report(tmp_path, frames, threshold=0.3))
         masks = tmp_path / "one" / "masks"
         found = {path.relative_to(masks).as_posix() for path in masks.rglob("*.png")}
@@ -206,6 +218,7 @@ class TestPanels:
             found[path.name] = (list(models), list(rows))
 
         monkeypatch.setattr(frame_report, "save_panel", save)
+        monkeypatch.setattr(frame_report, "save_curves", lambda *args: None)
         return found
 
     def test_the_worst_first(self, tmp_path, frames, panels):
@@ -263,6 +276,7 @@ class TestPanels:
         assert files(tmp_path / "one") == ALWAYS
 
 
+@pytest.mark.usefixtures("quick")
 class TestComparisons:
     def test_numbers(self, tmp_path, frames):
         run(report(tmp_path, frames, "two"), model=2)
@@ -314,6 +328,7 @@ class TestComparisons:
         assert [model.name for model in handler.compared] == ["first/evaluate", "second/evaluate"]
 
 
+@pytest.mark.usefixtures("quick")
 class TestMistakes:
     """Each is found before anything is computed, where it can be."""
 
@@ -373,11 +388,11 @@ class TestMistakes:
 
 
 def run_a_share(rank: int, folder: Path, frames: list[LabelledFrame]) -> None:
-    """Be one of two processes, of which both have one of the frames."""
+    """Be one of two processes, of which both have one of the frames; each has a folder of its own to write to."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     shares = (EVALUATED[:4], EVALUATED[3:])
-    run(report(folder, frames, "shared", name="one"), numbers=shares[rank])
+    run(report(folder, frames, f"rank{rank}", name="one"), numbers=shares[rank])
     dist.barrier()
     dist.destroy_process_group()
 
@@ -393,9 +408,13 @@ def test_processes_that_share_the_frames(tmp_path, frames):
         process.join()
         assert process.exitcode == 0
     run(report(tmp_path, frames))
-    folders = tmp_path / "one", tmp_path / "shared"
-    alone, shared = ({path.relative_to(folder) for path in folder.rglob("*")} for folder in folders)
-    assert alone == shared
-    for path in alone:
-        if (tmp_path / "one" / path).is_file() and path.name != "summary.json":  # which states the time
-            assert (tmp_path / "shared" / path).read_bytes() == (tmp_path / "one" / path).read_bytes(), path
+    alone, first, second = (tmp_path / name for name in ("one", "rank0", "rank1"))
+    assert files(first) == files(alone) == ALWAYS | PANELS and files(second) == set()
+    for name in files(alone) - {"summary.json"}:  # which states the time
+        assert (first / name).read_bytes() == (alone / name).read_bytes(), name
+    masks = {path.relative_to(alone): path.read_bytes() for path in alone.rglob("masks/*/*.png")}
+    written = [
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("masks/*/*.png")}
+        for folder in (first, second)
+    ]
+    assert [len(found) for found in written] == [4, 4] and written[0] | written[1] == masks
