@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
-from itertools import pairwise
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +13,28 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
+from PIL import Image
 
-from common.data.atomic import write_json
+from common.data.atomic import atomic_path, write_json
 from common.data.provenance import provenance
 from common.data.video import ClipStream, MaskVideoWriter, OverlayVideoWriter, write_mask_png
 from common.data.video.frame_folder import frame_files
 from common.data.video.row_writer import RowWriter
+from common.data.video.still_pictures import StillPictures
 from common.errors import InputError
+from common.handlers.frame_times import FrameTimes
+from common.inferers.gated import GatedInferer
 from common.visualize import draw_outline
+from common.visualize.caption import draw_caption
 
 __all__ = ["VideoSegmentationWriter"]
 
 logger = logging.getLogger(__name__)
 
-_STEPS = ("ms_read", "ms_network", "ms_postprocess", "ms_write")
-_COLUMNS = ("frame", "name", "time_s", "area_px", "area_share", "mean_probability", "mask_probability", *_STEPS)
+_COLUMNS = ("frame", "name", "time_s", "area_px", "area_share", "mean_probability", "mask_probability")
+_GATE_COLUMNS = ("p_present", "present", "seg_ran")
+_OUTPUTS = ("mask.mkv", "mask", "overlay.mp4", "frames.csv", "seg.json")
+_STILL_OUTPUTS = ("mask.png", "overlay", "overlay.png")
 _REMEDY = "pass another --output_dir, or --overwrite true"
 
 
@@ -41,9 +47,17 @@ class VideoSegmentationWriter:
     (provenance). Videos are written frame by frame: when the source breaks off, or the run does, what was done so far
     can be played, and the table goes as far.
 
+    Where frames are looked at one by one (``ClipStream(still=True)``), those of a folder may differ in size; their
+    overlays are ``NAME_overlay/FRAME.png`` then. Those of a single picture are ``NAME_mask.png``, ``NAME_overlay.png``.
+
     Columns: ``area_px`` and ``area_share`` of the mask; on the network's grid, ``mean_probability`` over the frame and
     ``mask_probability`` where it reaches the threshold (blank where it nowhere does); the steps' times are those of the
     frame's clip, shared by the frames that count in it.
+
+    Of a two-stage network (:class:`common.handlers.StageOutputs`) the table has ``p_present``, ``present`` (1 where the
+    frame passes the gate) and ``seg_ran``, and the overlay says so where the gate is closed. With ``stages`` it has
+    ``ms_classifier`` and ``ms_segmenter``, which ``ms_network`` includes; the segmenter's time is shared by the frames
+    on which it was called.
 
     Args:
         output_dir: the folder.
@@ -51,17 +65,21 @@ class VideoSegmentationWriter:
         bundle_root: for the provenance.
         weights: the file of the weights, for the provenance.
         settings: what was set, for the provenance.
-        overlay: whether to make the overlay video.
-        mask_format: ``video`` or ``png``; None: a video for a video, PNG files for a folder of frames.
-        overwrite: replace outputs of an earlier run; otherwise they are refused before anything is computed.
+        overlay: whether to make the overlay.
+        mask_format: ``video`` or ``png``; None: a video for a video, PNG files for pictures.
+        overwrite: replace outputs of an earlier run; otherwise they are refused before anything is computed. What this
+            run does not write of them is removed when it begins to write that video: PNG files of other frames, say.
         threshold: from which probability on a pixel is in the mask, for ``mask_probability``.
         device: of the network; on CUDA each step is waited for, so that its time is its own.
+        stages: the engine's inferer, where it is one of two stages.
 
-    It takes from the engine ``pred`` (T, H, W), the masks on the source's grid, and ``prob`` (T, ...), probabilities on
-    any grid; and from the batch what :class:`common.data.video.ClipStream` gives.
+    It takes from the engine ``pred`` (T, H, W) or (T, 1, H, W), the masks on the source's grid, and ``prob`` (T, ...),
+    probabilities on any grid; from a two-stage network ``p_present``, ``passes`` and ``seg_ran`` (T); and from the
+    batch what :class:`common.data.video.ClipStream` gives.
 
     Raises:
-        InputError: ``mask_format`` is none of these, or an output exists.
+        InputError: ``mask_format`` is none of these, or ``video`` for frames of different sizes; an output exists, or
+            is an input.
     """
 
     def __init__(
@@ -76,48 +94,58 @@ class VideoSegmentationWriter:
         overwrite: bool = False,
         threshold: float = 0.5,
         device: str | torch.device = "cpu",
+        stages: GatedInferer | None = None,
     ) -> None:
         if mask_format not in (None, "video", "png"):
             raise InputError(f"--mask_format {mask_format}", "is not known", "choose video or png")
         self.folder, self.clips = Path(output_dir).resolve(), clips
         self.bundle_root, self.weights, self.settings = bundle_root, weights, dict(settings or {})
         self.overlay, self.mask_format, self.overwrite = overlay, mask_format, overwrite
-        self.threshold, self.device = float(threshold), torch.device(device)
+        self.threshold, self._times = float(threshold), FrameTimes(torch.device(device), stages)
         self._source: int | None = None
-        if not overwrite:
-            self._refuse_existing()
+        self._refuse_existing()
+        if clips.still and mask_format == "video":
+            self._refuse_sizes()
 
     def attach(self, engine: Engine) -> None:
         """Follow the evaluator."""
         engine.add_event_handler(Events.STARTED, self._started)
-        engine.add_event_handler(Events.GET_BATCH_STARTED, self._mark, "read")
-        engine.add_event_handler(Events.ITERATION_STARTED, self._mark, "network")
-        engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._mark, "postprocess")
+        engine.add_event_handler(Events.GET_BATCH_STARTED, self._begin, "read")
+        engine.add_event_handler(Events.ITERATION_STARTED, self._begin, "network")
+        engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._begin, "postprocess")
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._clip)
         engine.add_event_handler(Events.COMPLETED, self._completed)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._interrupted)
 
-    def _refuse_existing(self) -> None:
-        for name in self.clips.names:
-            for end in ("mask.mkv", "mask", "overlay.mp4", "frames.csv", "seg.json"):
-                if (path := self.folder / f"{name}_{end}").exists():
-                    raise InputError(path, "exists", _REMEDY)
+    def _outputs(self, name: str) -> list[Path]:
+        """Return all that a run may write for a video, in any form."""
+        return [self.folder / f"{name}_{end}" for end in _OUTPUTS + (_STILL_OUTPUTS if self.clips.still else ())]
 
-    def _mark(self, engine: Engine, step: str) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        self._marks[step] = time.perf_counter()
+    def _refuse_existing(self) -> None:
+        inputs = {path.resolve() for path in self.clips.sources}
+        for path in (path for name in self.clips.names for path in self._outputs(name)):
+            if not self.overwrite and path.exists():
+                raise InputError(path, "exists", _REMEDY)
+            if path.resolve() in inputs:
+                raise InputError(path, "is an input and would be overwritten", "pass another --output_dir")
+
+    def _refuse_sizes(self) -> None:
+        for path in self.clips.sources:
+            if path.is_dir() and StillPictures(path).sizes_differ:
+                raise _no_video(path)
+
+    def _begin(self, engine: Engine, step: str) -> None:
+        self._times.begin(step)
 
     def _started(self, engine: Engine) -> None:
-        self._marks: dict[str, float] = {}
         self._reported = time.monotonic()
 
     def _clip(self, engine: Engine) -> None:
-        self._mark(engine, "write")
+        self._times.begin("write")
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
             if item["source"] != self._source:
                 self._close()
-                self._open(int(item["source"]))
+                self._open(int(item["source"]), gated="p_present" in output)
             self._write(item, output)
         if time.monotonic() - self._reported > 10:
             self._reported = time.monotonic()
@@ -126,47 +154,88 @@ class VideoSegmentationWriter:
             logger.info("%s: %d%s frames", self._name, self._table.rows, of)
 
     def _write(self, item: Mapping[str, Any], output: Mapping[str, Any]) -> None:
-        masks = np.asarray(output["pred"].cpu()).astype(np.uint8) * 255
+        masks = np.asarray(output["pred"].flatten(0, -3).cpu()).astype(np.uint8) * 255
         means = output["prob"].float().flatten(1).mean(dim=1).tolist()
         inside = [_mean_where(probability, probability >= self.threshold) for probability in output["prob"].float()]
+        # Without a gate all frames pass.
+        passes, ran = (output[key].tolist() if self._gated else [True] * len(masks) for key in ("passes", "seg_ran"))
+        p_present = output["p_present"].tolist() if self._gated else None
         kept, rows = [at for at, keep in enumerate(item["keep"]) if keep], []
         for at in kept:
-            mask, seconds = masks[at], float(item["times"][at])
+            mask, seconds, name = masks[at], float(item["times"][at]), item["names"][at]
             if self._mask is not None:
                 self._mask.write(mask, seconds)
             else:
-                write_mask_png(self.folder / f"{self._name}_mask" / f"{item['names'][at]}.png", mask)
-            if self._overlay is not None:
-                self._overlay.write(draw_outline(np.asarray(item["picture"][at]), mask), seconds)
+                write_mask_png(self._png("mask", name), mask)
+            if self.overlay:
+                picture = draw_outline(np.asarray(item["picture"][at]), mask)
+                if not passes[at]:
+                    picture = draw_caption(picture, f"no tissue {p_present[at]:.2f}")
+                self._write_overlay(picture, name, seconds)
             area = int(np.count_nonzero(mask))
-            row = (int(item["frames"][at]), item["names"][at], f"{seconds:.4f}", area, f"{area / mask.size:.5f}")
-            rows.append((*row, f"{means[at]:.5f}", inside[at]))
+            row = [int(item["frames"][at]), name, f"{seconds:.4f}", area, f"{area / mask.size:.5f}"]
+            row += [f"{means[at]:.5f}", inside[at]]
+            if self._gated:
+                row += [f"{p_present[at]:.5f}", int(passes[at]), int(ran[at])]
+            rows.append(row)
+            self._passed += passes[at]
             self._found += area > 0
-        times = [f"{value / len(kept):.2f}" for value in self._milliseconds()]
-        for row in rows:
-            self._table.write((*row, *times))
+        for row, milliseconds in zip(rows, self._times.per_frame([ran[at] for at in kept]), strict=True):
+            self._table.write((*row, *(f"{value:.2f}" for value in milliseconds)))
 
-    def _milliseconds(self) -> Iterator[float]:
-        marks = [*(self._marks[step] for step in ("read", "network", "postprocess", "write")), time.perf_counter()]
-        return ((end - begin) * 1000 for begin, end in pairwise(marks))
+    def _write_overlay(self, picture: np.ndarray, name: str, seconds: float) -> None:
+        if self._overlay is not None:
+            self._overlay.write(picture, seconds)
+            return
+        with atomic_path(self._png("overlay", name)) as temporary:
+            Image.fromarray(picture).save(temporary, format="PNG")
 
-    def _open(self, place: int) -> None:
+    def _png(self, kind: str, frame: str) -> Path:
+        """Return where a frame's picture is written."""
+        stem = self.folder / f"{self._name}_{kind}"
+        return stem.with_name(f"{stem.name}.png") if self._is_picture else stem / f"{frame}.png"
+
+    def _open(self, place: int, gated: bool) -> None:
         source = self.clips.opened[place]
-        self._name, self._found = self.clips.names[place], 0
+        self._name, self._found, self._passed = self.clips.names[place], 0, 0
+        self._gated, self._is_picture = gated, not source.is_video and source.path.is_file()
         as_video = source.is_video if self.mask_format is None else self.mask_format == "video"
-        stem, options = self.folder / self._name, (source.size, source.frame_rate, self.overwrite)
+        if as_video and source.size is None:
+            raise _no_video(source.path)
+        mask, overlay, table, origin = (
+            self.folder / f"{self._name}_{end}" for end in ("mask.mkv", "overlay.mp4", "frames.csv", "seg.json")
+        )
+        options = (source.size, source.frame_rate, self.overwrite)
         self._mask = self._overlay = None
         with ExitStack() as opened:  # what was opened is closed where the next one cannot be
             if as_video:
-                self._mask = MaskVideoWriter(stem.with_name(f"{stem.name}_mask.mkv"), *options)
+                self._mask = MaskVideoWriter(mask, *options)
                 opened.callback(self._mask.close)
-            if self.overlay:
-                self._overlay = OverlayVideoWriter(stem.with_name(f"{stem.name}_overlay.mp4"), *options)
+            if self.overlay and source.size is not None and not self._is_picture:
+                self._overlay = OverlayVideoWriter(overlay, *options)
                 opened.callback(self._overlay.close)
-            self._table = RowWriter(stem.with_name(f"{stem.name}_frames.csv"), _COLUMNS)
+            self._table = RowWriter(table, (*_COLUMNS, *(_GATE_COLUMNS if gated else ()), *self._times.columns))
+            if self.overwrite:
+                videos = {writer.path for writer in (self._mask, self._overlay) if writer is not None}
+                self._remove_leftovers({table, origin, *videos})
             opened.callback(self._table.close)
             self._writers = opened.pop_all()
         self._source = place
+
+    def _remove_leftovers(self, written: set[Path]) -> None:
+        """Remove what an earlier run wrote for this video, but for the files that this one replaces when it closes."""
+        for path in self._outputs(self._name):
+            try:
+                if path.is_file() and path not in written:
+                    path.unlink()
+                elif path.is_dir() and path.name in (f"{self._name}_mask", f"{self._name}_overlay"):
+                    for file in path.glob("*.png"):
+                        file.unlink()
+                    with suppress(OSError):  # it holds something else
+                        path.rmdir()
+            except OSError as error:
+                problem = f"cannot be removed ({error.strerror or error})"
+                raise InputError(path, problem, "pass another --output_dir") from error
 
     def _close(self) -> None:
         if self._source is None:
@@ -174,15 +243,17 @@ class VideoSegmentationWriter:
         source, path = self.clips.opened[self._source], self.clips.sources[self._source]
         self._source = None
         self._writers.close()
-        files = [path] if source.is_video else frame_files(path)
+        files = frame_files(path) if path.is_dir() else [path]
+        if isinstance(source, StillPictures):
+            files = [file for file in files if file not in source.unreadable]
         settings = self.settings | {"frames": self._table.rows}
         write_json(
             self.folder / f"{self._name}_seg.json",
             provenance(self.bundle_root, self.weights, path, settings, files=files),
         )
-        logger.info(
-            "%s: %d frames, something found in %d -> %s", self._name, self._table.rows, self._found, self.folder
-        )
+        passed = f", {self._passed} passed the gate" if self._gated else ""
+        found = f"something found in {self._found}"
+        logger.info("%s: %d frames%s, %s -> %s", self._name, self._table.rows, passed, found, self.folder)
 
     def _completed(self, engine: Engine) -> None:
         self._close()
@@ -193,6 +264,10 @@ class VideoSegmentationWriter:
         except InputError:
             logger.exception("Closing what was written")  # the error on its way says more
         raise error
+
+
+def _no_video(path: Path) -> InputError:
+    return InputError(path, "holds pictures of different sizes, which no video does", "pass --mask_format png")
 
 
 def _mean_where(values: torch.Tensor, where: torch.Tensor) -> str:

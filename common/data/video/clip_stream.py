@@ -13,9 +13,10 @@ import torch
 
 from common.data.video.frames import Frame, FrameSource, source_name
 from common.data.video.source import list_sources, open_source
+from common.data.video.still_pictures import StillPictures
 from common.errors import InputError
 
-__all__ = ["ClipStream", "running_windows"]
+__all__ = ["ClipStream", "running_windows", "still_batches"]
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,8 @@ def _holds_masks(path: Path) -> bool:
     """Return True for the masks' folder of a data set, beside that of the frames."""
     if path.name.lower() not in _MASKS or not path.is_dir():
         return False
-    return any(place.name.lower() in _FRAMES and place.is_dir() for place in path.parent.iterdir())
+    beside = (*_FRAMES, "images")
+    return any(place.name.lower() in beside and place.is_dir() for place in path.parent.iterdir())
 
 
 def _as_given(source: str) -> str:
@@ -66,6 +68,29 @@ def running_windows(frames: Iterable[Frame], length: int) -> Iterator[tuple[list
         yield begun + begun[-1:] * (length - rest), [at < rest for at in range(length)]
 
 
+def still_batches(frames: Iterable[Frame], length: int) -> Iterator[tuple[list[Frame], list[bool]]]:
+    """Put frames that are looked at one by one together as they come, as long as they have one size.
+
+    Args:
+        frames: in their order.
+        length: the most frames of a batch.
+
+    Yields:
+        The frames, and as many booleans: whose predictions count, which here all do.
+    """
+    held: list[Frame] = []
+    for frame in frames:
+        if held and frame.image.shape != held[0].image.shape:
+            yield held, [True] * len(held)
+            held = []
+        held.append(frame)
+        if len(held) == length:
+            yield held, [True] * length
+            held = []
+    if held:
+        yield held, [True] * len(held)
+
+
 class ClipStream:
     """The clips of one video or of a folder of videos, for ``monai.data.IterableDataset``.
 
@@ -82,25 +107,31 @@ class ClipStream:
             frames.
         length: number T of frames of a clip.
         frame_rate: of folders of frames; 30 where None.
+        still: frames are looked at one by one: a single picture is a source, too, and the pictures of a folder may
+            differ in size. A clip holds up to T frames of one size then, all of which count; a picture that cannot be
+            read is noted, and the next one follows.
 
     Attributes:
         sources: the paths.
         names: the stem of outputs of each.
         opened: the sources that were opened so far, by their place.
-        failures: why videos could not be read to their end.
+        failures: why videos could not be read to their end, and why pictures could not be read.
 
     Raises:
         InputError: nothing is given, it does not exist, there is no video, or two of them have the same stem.
     """
 
-    def __init__(self, source: str | os.PathLike | None, length: int, frame_rate: float | None = None) -> None:
+    def __init__(
+        self, source: str | os.PathLike | None, length: int, frame_rate: float | None = None, still: bool = False
+    ) -> None:
         if source in (None, "", "None"):
             raise InputError("input", "no video is given", _HINT)
         self.place, self.length = _as_given(str(source)), int(length)
         if not os.path.exists(self.place):
             raise InputError(self.place, "does not exist", _HINT)
         self.frame_rate = None if frame_rate is None else float(frame_rate)
-        self.sources = [path for path in list_sources(self.place) if not _holds_masks(path)]
+        self.still = still
+        self.sources = [path for path in list_sources(self.place, still) if not _holds_masks(path)]
         self.names = [self._name(path) for path in self.sources]
         for place, name in enumerate(self.names):
             if (first := self.names.index(name)) != place:
@@ -108,6 +139,7 @@ class ClipStream:
                 raise InputError(self.sources[place], problem, "rename one of them")
         self.opened: dict[int, FrameSource] = {}
         self.failures: list[InputError] = []
+        self._pictures_failed = 0
 
     def _name(self, path: Path) -> str:
         """Return the stem of a source's outputs: for ``SEQ/frames`` of a data set that is SEQ."""
@@ -117,11 +149,13 @@ class ClipStream:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         self.failures.clear()
+        self._pictures_failed = 0
+        cut = still_batches if self.still else running_windows
         for place, path in enumerate(self.sources):
             try:
-                with open_source(path, self.frame_rate) as source:
+                with open_source(path, self.frame_rate, self.still) as source:
                     self.opened[place] = source
-                    for frames, keep in running_windows(self._until_it_breaks(source), self.length):
+                    for frames, keep in cut(self._until_it_breaks(source), self.length):
                         yield self._item(place, frames, keep)
             except InputError as error:
                 self._note(error)
@@ -132,11 +166,20 @@ class ClipStream:
             yield from source
         except InputError as error:
             self._note(error)
+        if isinstance(source, StillPictures):
+            for error in source.unreadable.values():
+                self._note(error)
+            self._pictures_failed += len(source.unreadable)
 
     def _note(self, error: InputError) -> None:
-        if len(self.sources) > 1:
+        if not self._is_single:
             logger.error("%s", error)
         self.failures.append(error)
+
+    @property
+    def _is_single(self) -> bool:
+        """True where nothing is left when it fails: one video, or one picture."""
+        return len(self.sources) == 1 and not (self.still and self.sources[0].is_dir())
 
     def _item(self, place: int, frames: list[Frame], keep: list[bool]) -> dict[str, Any]:
         pictures = [frame.image for frame in frames]
@@ -155,10 +198,16 @@ class ClipStream:
         """Report the failures once the rest is done.
 
         Raises:
-            InputError: some videos could not be read to their end.
+            InputError: some videos could not be read to their end, or pictures could not.
         """
-        if self.failures and len(self.sources) == 1:
+        if not self.failures:
+            return
+        videos = len(self.failures) - self._pictures_failed
+        if self._is_single or (len(self.sources) == 1 and videos):
             raise self.failures[0]
-        if self.failures:
-            problem = f"{len(self.failures)} of {len(self.sources)} videos could not be read to the end"
-            raise InputError(self.place, f"{problem} (first: {self.failures[0]})", "the rest is done")
+        parts = [f"{videos} of {len(self.sources)} videos could not be read to the end"] if videos else []
+        if self._pictures_failed:
+            stills = [source for source in self.opened.values() if isinstance(source, StillPictures)]
+            count = sum(source.frame_count for source in stills)
+            parts.append(f"{self._pictures_failed} of {count} pictures could not be read")
+        raise InputError(self.place, f"{', '.join(parts)} (first: {self.failures[0]})", "the rest is done")

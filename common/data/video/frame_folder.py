@@ -35,58 +35,28 @@ def frame_files(folder: str | os.PathLike) -> list[Path]:
     return paths
 
 
-def one_size(sizes: Iterable[tuple[int, int] | None]) -> tuple[int, int] | None:
-    """Return the size that all pictures have whose size is known; None where they differ, or none is known."""
-    known = {size for size in sizes if size is not None}
-    return known.pop() if len(known) == 1 else None
-
-
 class FrameFolder(FrameSource):
     """A folder whose pictures are the frames of a video, in the order of the numbers in their names.
 
     Args:
         path: the folder; see :func:`common.data.video.frame_image.read_image` for what the pictures may be.
         frame_rate: frames per second, which gives the frames their times; ``FRAME_RATE`` where None.
-        still: frames are looked at one by one: the path may be a single picture, the pictures of a folder may differ
-            in size, and one that cannot be read is left out when iterating.
-
-    Attributes:
-        size: (H, W) of every frame; None where they differ.
-        unreadable: why pictures were left out, by their files, as far as the last iteration came.
 
     Raises:
-        InputError: there is no frame in it, or the first cannot be read (unless ``still``).
+        InputError: there is no frame in it, or the first cannot be read.
         ValueError: the frame rate is not positive.
     """
 
-    def __init__(self, path: str | os.PathLike, frame_rate: float | None = None, still: bool = False) -> None:
+    def __init__(self, path: str | os.PathLike, frame_rate: float | None = None) -> None:
         if frame_rate is not None and not frame_rate > 0:
             raise ValueError("a frame rate is positive")
-        self._files = [Path(path)] if still and Path(path).is_file() else frame_files(path)
+        self._files = frame_files(path)
         if not self._files:
             raise InputError(
                 path, f"holds no frames ({' '.join(FRAME_SUFFIXES)})", "pass a video or a folder of frames"
             )
-        self._sizes = [picture_size(file) for file in self._files] if still else None
-        self.unreadable: dict[Path, InputError] = {}
-        size = read_image(self._files[0]).shape[:2] if self._sizes is None else one_size(self._sizes)
-        super().__init__(path, size, frame_rate or FRAME_RATE, len(self._files), is_video=False)
-
-    def _checked(self) -> Iterator[Frame]:
-        return super()._checked() if self._sizes is None else self._readable()
-
-    def _readable(self) -> Iterator[Frame]:
-        """Yield the frames that can be read."""
-        self.unreadable.clear()
-        for index, file in enumerate(self._files):
-            try:
-                frame = self._frame(index)
-                if frame.image.shape[:2] != self._sizes[index]:
-                    raise InputError(file, "is not of the size that its header says", "save it anew")
-            except InputError as error:
-                self.unreadable[file] = error
-            else:
-                yield frame
+        height, width = read_image(self._files[0]).shape[:2]
+        super().__init__(path, (height, width), frame_rate or FRAME_RATE, len(self._files), is_video=False)
 
     def _frames(self) -> Iterator[Frame]:
         for index in range(len(self._files)):

@@ -27,9 +27,13 @@ def picture_size(path: str | os.PathLike) -> tuple[int, int] | None:
     known = Image.registered_extensions()
     try:
         with Image.open(path, formats=sorted({known[suffix] for suffix in FRAME_SUFFIXES})) as image:
-            # Pillow would decode a PNG to look behind its pixels.
-            tags = image.getexif() if image.format != "PNG" or "exif" in image.info else {}
-            return image.size if tags.get(_ORIENTATION) in _ON_ITS_SIDE else image.size[::-1]
+            if image.format == "TIFF":  # some versions of Pillow turn it at this point, some later
+                tags, (width, height) = image.tag_v2, (image.tag_v2[256], image.tag_v2[257])
+            else:
+                # To look behind the pixels of a PNG, Pillow would decode it.
+                tags = image.getexif() if image.format != "PNG" or "exif" in image.info else {}
+                width, height = image.size
+            return (width, height) if tags.get(_ORIENTATION) in _ON_ITS_SIDE else (height, width)
     except MemoryError:
         raise
     except Exception:  # decoders raise whatever they stumble over; reading it says what is wrong

@@ -134,6 +134,8 @@ def test_the_table(tmp_path, bundle, output, threshold):
     video = write_video(tmp_path / "v.mp4", scene(9), times=[index / 10 for index in range(9)])
     segment(video, bundle, output, threshold=threshold)
     found, source = rows(output / "v_frames.csv"), frames_of(video)
+    columns = ("frame", "name", "time_s", "area_px", "area_share", "mean_probability", "mask_probability", *STEPS)
+    assert tuple(found[0]) == columns
     assert [row["frame"] for row in found] == [str(index) for index in range(9)]
     for row, frame in zip(found, source, strict=True):
         mask, values = mask_of(frame.image, threshold) > 0, probabilities_of(frame.image)
@@ -224,6 +226,20 @@ def test_overwrite(tmp_path, bundle, output):
     segment(video, bundle, output, overwrite=True)
     assert len(masks(output / "v_mask.mkv")) == len(frames_of(output / "v_overlay.mp4")) == 4
     assert len(rows(output / "v_frames.csv")) == 4
+
+
+def test_masks_of_frames_that_are_no_more_are_not_kept(tmp_path, bundle, output):
+    folder = write_frames(tmp_path / "exam", scene(6))
+    segment(folder, bundle, output)
+    (output / "exam_mask" / "notes.txt").touch()
+    (output / "another_mask").mkdir()
+    (output / "another_mask" / "f8.png").touch()
+    (folder / "f8.png").unlink()
+    segment(folder, bundle, output, overwrite=True)
+    assert files(output / "exam_mask") == files(folder) | {"notes.txt"}
+    assert files(output / "another_mask") == {"f8.png"}
+    segment(folder, bundle, output, overwrite=True, mask_format="video")
+    assert files(output / "exam_mask") == {"notes.txt"} and len(masks(output / "exam_mask.mkv")) == 5
 
 
 class Fails(BrightIsNerve):

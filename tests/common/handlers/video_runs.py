@@ -30,6 +30,13 @@ class BrightIsNerve(nn.Module):
         return 12 * (x.mean(dim=2, keepdim=True) - LEVEL)
 
 
+class PatchIsTissue(nn.Module):
+    """Logits (B, 1) of tissue being in sight in frames (B, 3, H, W) in 0..1: wherever anything is bright."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 5 * (x.amax(dim=[1, 2, 3]) - 0.5)[:, None]
+
+
 def scene(count: int, size: tuple[int, int] = SIZE) -> list[np.ndarray]:
     """Pictures in which a bright patch moves and grows; it is in none of each seventh picture."""
     rows, columns = np.mgrid[: size[0], : size[1]]

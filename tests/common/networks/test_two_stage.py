@@ -68,6 +68,28 @@ def test_segmenter_is_not_called_when_none_passes() -> None:
     assert seen == []
 
 
+@pytest.mark.parametrize("chosen", [(), (1,), (0, 2), (0, 1, 2)], ids=str)
+def test_segmenting_where_one_likes(chosen: tuple[int, ...]) -> None:
+    network, x = two_stage(), frames(CLOSED, OPEN, CLOSED)
+    seen = record_inputs(network.segmenter)
+    with torch.no_grad():
+        whole = network.segment(x)
+        seen.clear()
+        logits = network.segment_where(x, torch.tensor([i in chosen for i in range(3)]))
+    assert [len(part) for part in seen] == [len(chosen)] * bool(chosen)
+    for i in range(3):
+        expected = whole[i] if i in chosen else torch.full((1, 24, 40), CLOSED_LOGIT)
+        torch.testing.assert_close(logits[i], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "passes", [torch.ones(3), torch.ones(2) > 0, torch.ones(3, 1) > 0], ids=["dtype", "count", "rank"]
+)
+def test_where_is_a_boolean_for_each_frame(passes: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match=r"^TwoStage expects a boolean for each of 3 frames, got shape"):
+        two_stage().segment_where(frames(OPEN, OPEN, OPEN), passes)
+
+
 def test_always_segment_calls_the_segmenter_on_all() -> None:
     network = two_stage(always_segment=True)
     seen = record_inputs(network.segmenter)
@@ -151,6 +173,8 @@ def test_methods_of_the_scripted_network(always_segment: bool) -> None:
         with torch.no_grad():
             for name in ("classify", "gate", "segment", "forward"):
                 torch.testing.assert_close(getattr(scripted, name)(x), getattr(network, name)(x))
+            passes = torch.tensor([False, True])
+            torch.testing.assert_close(scripted.segment_where(x, passes), network.segment_where(x, passes))
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan")])

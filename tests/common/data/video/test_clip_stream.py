@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from common.data.video import ClipStream
-from common.data.video.clip_stream import running_windows
+from common.data.video.clip_stream import running_windows, still_batches
 from common.data.video.frames import Frame
 from common.data.video.windows import scoring_windows
 from common.errors import InputError
@@ -39,6 +39,25 @@ def test_no_more_than_two_clips_are_held():
 
     for clip, _ in running_windows(running(), 5):
         assert taken[-1] - clip[0].index < 2 * 5
+
+
+@pytest.mark.parametrize("length", [1, 3, 8])
+@pytest.mark.parametrize("widths", [[], [9], [9] * 7, [9, 8, 9, 9, 9, 9, 9, 9, 8, 8], [9] * 3 + [8] * 3], ids=str)
+def test_batches_end_where_the_size_changes(widths, length):
+    given = [Frame(picture(index, (6, width)), index, index, str(index)) for index, width in enumerate(widths)]
+    batches = list(still_batches(given, length))
+    assert [frame.index for batch, _ in batches for frame in batch] == list(range(len(widths)))
+    for batch, keep in batches:
+        assert len({frame.image.shape for frame in batch}) == 1 and keep == [True] * len(batch)
+        last = batch[-1].index + 1  # a batch is as long as it may be
+        assert len(batch) == length or last == len(widths) or widths[last] != widths[last - 1]
+        assert len(batch) <= length
+
+
+def test_a_full_batch_does_not_wait_for_the_next_frame():
+    running = iter(frames(3))
+    assert len(next(still_batches(running, 2))[0]) == 2
+    assert next(running).index == 2
 
 
 @pytest.fixture
@@ -112,3 +131,66 @@ def test_a_data_set_is_its_frames(tmp_path):
     assert stream.names == ["masks", "seq1", "seq2"]
     assert ClipStream(tmp_path / "seq1", 5).names == ["seq1"]
     assert ClipStream(tmp_path / "seq1" / "frames", 5).names == ["frames"]
+
+
+@pytest.fixture
+def stills(tmp_path):
+    """A folder of pictures of two sizes, two of which cannot be read, and a video that breaks off beside it."""
+    for index in range(7):
+        write_picture(tmp_path / "in" / "p" / f"{index}.png", picture(index, (16, 24) if index < 4 else (20, 30)))
+    (tmp_path / "in" / "p" / "0.png").write_text("no picture")
+    (tmp_path / "in" / "p" / "5.png").write_bytes((tmp_path / "in" / "p" / "5.png").read_bytes()[:60])
+    return tmp_path / "in"
+
+
+def test_pictures_that_are_looked_at_one_by_one(stills, caplog):
+    stream = ClipStream(stills / "p", 2, still=True)
+    for _ in range(2):  # the second run begins anew
+        items = list(stream)
+        assert [item["names"] for item in items] == [["1", "2"], ["3"], ["4", "6"]]
+        assert [item["frames"].tolist() for item in items] == [[1, 2], [3], [4, 6]]
+        assert all(item["keep"].all() and item["id"] == "p" for item in items)
+        assert [tuple(item["picture"].shape[1:3]) for item in items] == [(16, 24), (16, 24), (20, 30)]
+        assert stream.opened[0].size is None
+        assert [error.where.rsplit("/", 1)[1] for error in stream.failures] == ["0.png", "5.png"]
+    assert "0.png: cannot be read as a picture" in caplog.text
+    with pytest.raises(InputError, match=r"p: 2 of 7 pictures could not be read \(first: .*0\.png: .*the rest is done"):
+        stream.finish()
+
+
+def test_pictures_and_videos_that_cannot_be_read(stills):
+    whole = write_video(stills / "c.mkv", pictures(40), options={"g": "5"}).read_bytes()
+    (stills / "c.mkv").write_bytes(whole[: len(whole) // 2])
+    stream = ClipStream(stills, 4, still=True)
+    video = [item for item in stream if item["id"] == "c"]
+    assert len(video) > 1 and all(item["keep"].all() for item in video)
+    assert [index for item in video for index in item["frames"].tolist()] == list(
+        range(sum(len(v["keep"]) for v in video))
+    )
+    with pytest.raises(
+        InputError, match=r"1 of 2 videos could not be read to the end, 2 of 7 pictures could not be read"
+    ):
+        stream.finish()
+
+
+@pytest.mark.parametrize("length", [1, 3, 7, 8])
+def test_no_frame_comes_twice_where_they_are_looked_at_one_by_one(tmp_path, length):
+    items = list(ClipStream(write_video(tmp_path / "a.mp4", pictures(7)), length, still=True))
+    assert [index for item in items for index in item["frames"].tolist()] == list(range(7))
+    assert [len(item["image"]) for item in items] == [length] * (7 // length) + [7 % length] * bool(7 % length)
+
+
+def test_a_single_picture(tmp_path, caplog):
+    file = write_picture(tmp_path / "a.b.png", picture(9))
+    with pytest.raises(InputError, match=r"a\.b\.png: is a single frame; pass the folder that it is in"):
+        ClipStream(file, 5)
+    stream = ClipStream(file, 5, still=True)
+    (item,) = stream
+    assert (stream.names, item["id"], item["names"], item["keep"].tolist()) == (["a.b"], "a.b", ["a.b"], [True])
+    assert item["picture"].shape == (1, 16, 24, 3)
+    stream.finish()
+    file.write_text("no picture")
+    assert not list(stream)
+    with pytest.raises(InputError, match=r"a\.b\.png: cannot be read as a picture"):
+        stream.finish()
+    assert not caplog.text  # it is said once

@@ -97,6 +97,28 @@ def test_sources_are_found_at_any_depth(tmp_path):
     assert list_sources(video) == [video] and list_sources(tmp_path / "case2" / "frames") == [tmp_path / "case2/frames"]
 
 
+def test_a_single_picture_where_frames_are_looked_at_one_by_one(tmp_path):
+    file = write_folder(tmp_path, ["a1.png", "a2.png"]) / "a2.png"
+    for use in (open_source, list_sources):
+        with pytest.raises(InputError, match=r"a2\.png: is a single frame; pass the folder that it is in"):
+            use(file)
+    assert list_sources(file, still=True) == [file]
+    with open_source(file, still=True) as source:
+        assert [(frame.name, frame.index, frame.time) for frame in source] == [("a2", 0, 0.0)]
+        assert (source.name, source.size, source.frame_count, source.is_video) == ("a2", SIZE, 1, False)
+
+
+def test_a_video_is_one_where_frames_are_looked_at_one_by_one(tmp_path):
+    video = write_format(tmp_path, "h264", pictures(2))
+    assert list_sources(video, still=True) == [video]
+    with open_source(video, still=True) as source:
+        assert source.is_video and len(list(source)) == 2
+    for name, problem in (("nowhere.png", "does not exist"), ("text.txt", "is no video by its name")):
+        (tmp_path / "text.txt").touch()
+        with pytest.raises(InputError, match=problem):
+            open_source(tmp_path / name, still=True)
+
+
 def test_names_of_outputs(tmp_path, monkeypatch):
     write_folder(tmp_path / "05" / "frames", ["1.png"])
     assert source_name(tmp_path / "05" / "frames") == "frames"
