@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .autocast import AutocastInferer
+from .device_frames import DeviceFrames
 from .frame_stream import FrameStream
 from .gated import GatedInferer
 
-__all__ = ["AutocastInferer", "FrameStream", "GatedInferer"]
+__all__ = ["AutocastInferer", "DeviceFrames", "FrameStream", "GatedInferer"]

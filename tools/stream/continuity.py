@@ -22,6 +22,10 @@ class Continuity:
             12 x 12 tiles, as a share of full scale. Between frames of a moving camera it is below 0.05 as a rule.
         gap: seconds by which the time stamps have to run ahead of the number of frames.
         frame_rate: of the source; where it is not known, the shortest step so far counts as its period.
+
+    Attributes:
+        scene: number of the scene of the last frame: of the breaks so far.
+        counts: how often there was each kind of break.
     """
 
     def __init__(self, cut: float = 0.15, gap: float = 0.5, frame_rate: float | None = None) -> None:
@@ -30,6 +34,8 @@ class Continuity:
         self._period = 1 / frame_rate if frame_rate else float("inf")
         self._last: Frame | None = None
         self._tiles: np.ndarray | None = None
+        self.scene = 0
+        self.counts: dict[str, int] = {}
 
     def breaks(self, frame: Frame) -> str | None:
         """Return why a frame does not follow the one before it: ``cut``, ``gap``, ``jump back`` or ``new size``.
@@ -37,6 +43,13 @@ class Continuity:
         Returns:
             None when it does, or is the first.
         """
+        why = self._compared(frame)
+        if why is not None:
+            self.scene += 1
+            self.counts[why] = self.counts.get(why, 0) + 1
+        return why
+
+    def _compared(self, frame: Frame) -> str | None:
         last, before = self._last, self._tiles
         self._last, self._tiles = frame, _tiles(frame.image)
         if last is None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 
-__all__ = ["StepTimes"]
+__all__ = ["StepTimes", "times_table"]
 
 _KEPT = 100_000  # of each step: some 50 minutes at 30 frames a second
 
@@ -21,10 +21,14 @@ class StepTimes:
         device: on CUDA a step is waited for, so that its time is its own.
 
     Memory does not grow without end: of each step, the last 100,000 times count.
+
+    Attributes:
+        latest: the last time of each step, in seconds; to be cleared by who wants those of one frame.
     """
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
+        self.latest: dict[str, float] = {}
         self._times: dict[str, list[float]] = {}
 
     @contextmanager
@@ -38,6 +42,7 @@ class StepTimes:
 
     def add(self, name: str, seconds: float) -> None:
         """Add a time that was taken elsewhere."""
+        self.latest[name] = seconds
         kept = self._times.setdefault(name, [])
         if len(kept) >= _KEPT:
             del kept[: _KEPT // 10]
@@ -53,11 +58,12 @@ class StepTimes:
             for name, times in self._times.items()
         }
 
-    def table(self) -> str:
-        """Return the summary as lines of text."""
-        lines = [f"{'step':<14}{'p50':>9}{'p95':>9}{'p99':>9}  ms"]
-        lines += [
-            f"{name:<14}" + "".join(f"{row[share]:>9.2f}" for share in ("p50", "p95", "p99"))
-            for name, row in self.summary().items()
-        ]
-        return "\n".join(lines)
+
+def times_table(summary: Mapping[str, Mapping[str, float]]) -> str:
+    """Return a summary of :class:`StepTimes` as lines of text."""
+    lines = [f"{'step':<14}{'p50':>9}{'p95':>9}{'p99':>9}  ms"]
+    lines += [
+        f"{name:<14}" + "".join(f"{row[share]:>9.2f}" for share in ("p50", "p95", "p99"))
+        for name, row in summary.items()
+    ]
+    return "\n".join(lines)

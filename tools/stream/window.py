@@ -57,6 +57,10 @@ class Window:
         self._label.configure(image=self._shown)
         self._root.update()
 
+    def refresh(self) -> None:
+        """React to keys and to the window's own buttons."""
+        self._root.update()
+
     def close(self) -> None:
         """Take the window away."""
         self._root.destroy()

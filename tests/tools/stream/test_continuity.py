@@ -61,3 +61,12 @@ def test_without_a_frame_rate_the_shortest_step_counts():
     assert breaks(*(frame(index, time) for index, time in enumerate(stamps)), frame_rate=None)[-1] == "gap"
     stamps = [0, 0, 1, 2, 3]
     assert breaks(*(frame(index, time) for index, time in enumerate(stamps)), frame_rate=None) == [None] * 5
+
+
+def test_scenes_are_numbered_and_breaks_counted():
+    continuity = Continuity(frame_rate=30)
+    scenes = []
+    for one in (frame(0), frame(1, image=OTHER), frame(2, image=OTHER), frame(3, time=9.0), frame(4, image=OTHER)):
+        continuity.breaks(one)
+        scenes.append(continuity.scene)
+    assert scenes == [0, 1, 1, 2, 3] and continuity.counts == {"cut": 1, "gap": 1, "jump back": 1}

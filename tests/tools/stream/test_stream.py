@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ from common.networks import FUnet
 from tests.common.data.video.dataset_files import write_picture
 from tests.video_files import write_video
 from tools.stream import __main__ as program
+from tools.stream import pictures
 
 ROOT = Path(__file__).resolve().parents[3]
 BUNDLE = ROOT / "bundles" / "funet"
@@ -60,13 +62,13 @@ def words(made) -> list[str]:
 def masks(monkeypatch) -> list[np.ndarray]:
     """The masks that are drawn while a test runs."""
     found: list[np.ndarray] = []
-    draw = program.draw_outline
+    draw = pictures.draw_outline
 
-    def watch(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    def watch(picture: np.ndarray, mask: np.ndarray, *style: object, **more: object) -> np.ndarray:
         found.append(mask)
-        return draw(picture, mask)
+        return draw(picture, mask, *style, **more)
 
-    monkeypatch.setattr(program, "draw_outline", watch)
+    monkeypatch.setattr(pictures, "draw_outline", watch)
     return found
 
 
@@ -85,6 +87,11 @@ def video(tmp_path) -> Path:
 def read(path: Path) -> list[Frame]:
     with open_source(path) as source:
         return list(source)
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def statistics(*words: object) -> dict:
@@ -171,17 +178,55 @@ def slow(monkeypatch) -> None:
     monkeypatch.setattr(FrameStream, "push", late)
 
 
-def test_what_is_played_drops_frames_rather_than_lag(tmp_path, words, slow):
+def test_what_is_played_goes_on_while_frames_are_dropped(tmp_path, words, slow):
     source = write_video(tmp_path / "v.mp4", scene(25))  # a second
-    output = tmp_path / "o.mp4"
+    output, table = tmp_path / "o.mp4", tmp_path / "o.csv"
     found = statistics(
-        "--source", source, "--output", output, "--statistics", tmp_path / "o.json", "--cut", 1, *words
+        "--source", source, "--output", output, "--table", table, "--statistics", tmp_path / "o.json", "--cut", 1,
+        *words,
     )  # fmt: skip
-    assert found["received"] == 25 == found["segmented"] + found["dropped"] and found["dropped"] > 0
+    assert found["received"] == 25 == found["segmented"] + found["dropped"]
     stamps = [frame.time for frame in read(output)]
-    assert len(stamps) == found["segmented"] and stamps[-1] > 0.5
+    assert len(stamps) == found["shown"] > found["segmented"] > 0
     np.testing.assert_allclose(np.round(np.multiply(stamps, 25)) / 25, stamps, atol=1e-3)  # those of the source
+    assert sum(found["outlines"].values()) == found["shown"] and found["outlines"]["own"] < found["segmented"]
     assert found["resets"] == {}  # frames that were dropped are no gap
+    ages = found["outline_age_ms"]
+    assert 0 <= ages["p50"] <= ages["p99"] and ages["count"] == found["shown"] - found["outlines"]["none"]
+    assert {"preprocess", "network", "postprocess", "picture", "draw", "write"} == set(found["steps_ms"])
+    rows = read_table(table)
+    numbers = [int(row["frame"]) for row in rows]
+    assert len(rows) == found["segmented"] and numbers == sorted(set(numbers)) and numbers[-1] == 24
+
+
+def test_a_row_for_each_segmented_frame(tmp_path, words, video, masks):
+    table, output = tmp_path / "new" / "o.csv", tmp_path / "o.mp4"
+    words = [*words, "--source", str(video), "--output", str(output), "--table", str(table), "--every_frame"]
+    assert program.main([*words, "--max_frames", "4"]) == 0
+    rows = read_table(table)
+    assert list(rows[0]) == ["frame", "time_s", "area_px", "ms_preprocess", "ms_network", "ms_postprocess"]
+    given = read(video)[:4]
+    assert [(int(row["frame"]), float(row["time_s"])) for row in rows] == [
+        (frame.index, pytest.approx(frame.time, abs=1e-6)) for frame in given
+    ]
+    assert [int(row["area_px"]) for row in rows] == [mask.sum() for mask in masks]
+    assert all(float(row["ms_network"]) > 0 for row in rows)
+
+
+@pytest.mark.parametrize("way", [["--every_frame"], []])
+def test_an_error_of_the_network_is_one_line(tmp_path, words, folder, way, capsys, caplog, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA out of memory\nand much more")
+
+    monkeypatch.setattr(FrameStream, "push", fail)
+    output = ["--output", str(tmp_path / "o.mp4"), "--statistics", str(tmp_path / "o.json")]
+    assert program.main(["--source", str(folder), *output, *way, *words]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: frame ") and "could not be segmented (RuntimeError: CUDA out of memory);" in line
+    found = json.loads((tmp_path / "o.json").read_text(encoding="utf-8"))
+    assert found["segmented"] == 0 and not caplog.records
+    program.main(["--source", str(folder), "--headless", "--debug", *way, *words])
+    assert any(record.exc_info and record.exc_info[0] is RuntimeError for record in caplog.records)
 
 
 def test_a_cut_begins_anew(tmp_path, words, monkeypatch):
@@ -253,6 +298,10 @@ MISTAKES = {
     "weights of another network": (["--set", "unet_features=[16,32]"], "does not fit this network"),
     "no such precision": (["--precision", "fp8"], "fp8"),
     "no such device": (["--device", "cuda:99"], "--device cuda:99: is not there"),
+    "a table that exists": (["--table", "TMP/there.mp4"], "there.mp4: exists"),
+    "a table in a file": (["--headless", "--table", "TMP/there.mp4/o.csv"], "o.csv: cannot be written"),
+    "graphs without CUDA": (["--cuda_graphs"], "--cuda_graphs: needs CUDA, and the network runs on cpu"),
+    "no age": (["--max_age", "0"], "--max_age 0.0: is not above 0"),
     "every frame of a camera": (
         ["--source", "rtsp://me:secret@host/a"],
         "is for recorded video, not for rtsp://host/a",
@@ -306,7 +355,7 @@ def test_ctrl_c_ends_a_running_stream(tmp_path, running):
     out, err = running.communicate(timeout=60)
     assert running.returncode == 0 and err == "" and "frames segmented on cpu" in out
     found = json.loads((tmp_path / "o.json").read_text(encoding="utf-8"))
-    assert 0 < found["segmented"] < 500 and len(read(tmp_path / "o.mp4")) == found["segmented"]
+    assert 0 < found["segmented"] <= found["received"] < 500 and len(read(tmp_path / "o.mp4")) == found["shown"]
     assert not part.exists()
 
 

@@ -131,6 +131,9 @@ def test_a_data_set_is_its_frames(tmp_path):
     assert stream.names == ["masks", "seq1", "seq2"]
     assert ClipStream(tmp_path / "seq1", 5).names == ["seq1"]
     assert ClipStream(tmp_path / "seq1" / "frames", 5).names == ["frames"]
+    for name in ("images", "masks"):
+        write_picture(tmp_path / "stills" / name / "0.png", picture(0))
+    assert ClipStream(tmp_path / "stills", 5).names == ["images"]
 
 
 @pytest.fixture

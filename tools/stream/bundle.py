@@ -1,0 +1,81 @@
+"""A bundle's inference.json with what the command line changes in it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+from common.engines.id_values import check_value
+from common.errors import InputError
+
+__all__ = ["read_bundle", "refusals"]
+
+_NEEDED = ("checked", "device", "network", "weights", "preprocessing", "threshold", "arithmetic")
+
+
+def read_bundle(bundle: Path, ids: Mapping[str, Any], files: Sequence[str] = ()) -> ConfigParser:
+    """Read a bundle's inference.json and change what is to be changed.
+
+    Args:
+        bundle: its folder.
+        ids: what its ids are set to.
+        files: further configuration files, laid over inference.json.
+
+    Returns:
+        The configuration, parsed; its components are not made yet.
+
+    Raises:
+        InputError: the folder is no bundle for video, or a configuration file or an id is not as it should be.
+    """
+    folder, parser = bundle / "configs", ConfigParser()
+    for name in ("inference.json", "metadata.json"):
+        if not (folder / name).is_file():
+            raise InputError(bundle, f"is not a bundle (it has no configs/{name})", "pass --bundle")
+    for file in (folder / "inference.json", *map(Path, files)):
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(file, f"cannot be read ({error})", "pass a configuration in JSON") from error
+        if not isinstance(content, dict):
+            raise InputError(file, "is no configuration", "pass ids and values, {...}, in JSON")
+    parser.read_config([str(folder / "inference.json"), *map(str, files)])
+    parser.read_meta(str(folder / "metadata.json"))
+    parser["bundle_root"] = str(bundle)
+    missing = [name for name in _NEEDED if name not in parser.config]
+    if missing:
+        raise InputError(bundle, f"is no bundle for video (its inference.json has no '{missing[0]}')", "pass --bundle")
+    for name, value in ids.items():
+        _check_id(parser, name, value)
+        parser[name] = value
+    parser.parse(reset=True)
+    return parser
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Give the refusal itself of a component, which MONAI wraps in errors of its own."""
+    try:
+        yield
+    except Exception as error:
+        link: BaseException | None = error
+        while link is not None and not isinstance(link, InputError):
+            link = link.__cause__ or link.__context__
+        if link is None or link is error:
+            raise
+        raise link from error
+
+
+def _check_id(parser: ConfigParser, name: str, value: Any) -> None:
+    """Refuse an id that inference.json does not have, and what it cannot be set to."""
+    top = name.replace("#", "::").split("::")[0]
+    if top not in parser.config:
+        near = difflib.get_close_matches(top, parser.config, n=1)
+        hint = f"did you mean {near[0]}?" if near else "the ids are at the top of the bundle's inference.json"
+        raise InputError(f"--set {name}", "is not an id of this configuration", hint)
+    check_value(name, value if isinstance(value, str) else json.dumps(value), parser.config.get(name))
