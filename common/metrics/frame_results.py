@@ -53,7 +53,11 @@ class FrameResults:
 
     def opened(self, gate_threshold: float | None = None) -> np.ndarray:
         """Return which frames pass the gate, (N,) booleans."""
-        return self.presence.probabilities >= (self.gate_threshold if gate_threshold is None else gate_threshold)
+        return self.presence.probabilities >= self._threshold(gate_threshold)
+
+    def _threshold(self, given: float | None) -> float:
+        # In single precision, as the network compares: a probability that is just the threshold passes in both.
+        return float(np.float32(self.gate_threshold if given is None else given))
 
     def frames_of(self, evaluation: str) -> np.ndarray:
         """Return which frames an evaluation counts, (N,) booleans."""
@@ -69,7 +73,7 @@ class FrameResults:
         Raises:
             ValueError: there is no such evaluation, or it has no frames.
         """
-        threshold = self.gate_threshold if gate_threshold is None else gate_threshold
+        threshold = self._threshold(gate_threshold)
         if evaluation == "classifier":
             return self.presence.scores(threshold)
         if evaluation == "segmenter_positives":

@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
+from common.metrics import EVALUATIONS
 from common.networks import TwoStage
-from tests.bundles.bundle_test_base import Mistake, read_csv, read_json, the_line
-from tests.bundles.runs import content_of, equal, files_of, run, run_in_ranks, undone, words, workflow
+from tests.bundles.bundle_test_base import Mistake, read_csv, read_json
+from tests.bundles.runs import content_of, equal, run, run_in_ranks, undone, workflow
 from tests.bundles.video_bundle_tests import BrightFrames, VideoBundleTests, masks_in
 from tests.common.data.video.dataset_files import write_picture
 from tests.common.handlers.video_runs import GRID, LEVEL, SIZE
@@ -64,6 +65,7 @@ class BrightIsThere(nn.Module):
 class TestBESS(VideoBundleTests):
     name = "bess"
     sequences = SEQUENCES
+    still = True
     tiny: Mapping[str, Any] = {
         "classifier_width": 0.125, "classifier_size": [24, 32], "segmenter_size": [32, 48], "features": [4, 8],
         "precision": "fp32",
@@ -86,7 +88,7 @@ class TestBESS(VideoBundleTests):
         ),
         "no positives": Mistake("train", {"dataset_dir": "{no positives}"}, ["{no positives}", "neither stage"]),
         "a positive without a mask": Mistake(
-            "train", {"dataset_dir": "{bare}"}, ["1.png", "is a positive without a mask", "train_classifier.json"]
+            "train", {"dataset_dir": "{bare}"}, ["000.png", "is a positive without a mask", "train_classifier.json"]
         ),
         "a patient in two parts": Mistake(
             "train", {"dataset_dir": "{leak}"}, ["its patient 'p' is in the", "all frames of a patient in one part"]
@@ -358,3 +360,97 @@ class TestBESS(VideoBundleTests):
         run(self.root, "inference", **bright, input=str(stills / "0.png"), output_dir=str(tmp_path))
         (row,) = read_csv(tmp_path / "0_frames.csv")
         assert row["present"] == "1" and int(row["area_px"]) > 0
+
+    # ------------------------------------------------------------------------------------------------------ evaluation
+
+    @pytest.fixture(scope="class")
+    def evaluated(self, released: Path, dataset: Path, shared: Path) -> Path:
+        """The evaluation of all frames with random weights and a gate that some of them pass."""
+        ids = {**self.tiny, "dataset_dir": str(dataset), "samples": 50, "panel_frames": 2}
+        run(released, "evaluate", **ids, part="all", output_dir=str(shared / "first"))
+        probabilities = [float(row["p_present"]) for row in read_csv(shared / "first" / "frames.csv")]
+        ids["gate_threshold"] = float(np.median(probabilities))
+        run(released, "evaluate", **ids, part="all", output_dir=str(shared / "evaluated"))
+        return shared / "evaluated"
+
+    def test_evaluation_and_inference_agree(self, evaluated, released, dataset, tmp_path):
+        """Probabilities, gate and masks; the evaluation keeps the masks of frames that do not pass, too."""
+        threshold = read_json(evaluated / "summary.json")["gate_threshold"]
+        ids = {**self.tiny, "overlay": "false", "gate_threshold": threshold, "input": str(dataset)}
+        run(released, "inference", **ids, output_dir=str(tmp_path))
+        inferred = {
+            f"{name}_{int(row['frame']):04d}": row
+            for name in SEQUENCES
+            for row in read_csv(tmp_path / f"{name}_frames.csv")
+        }
+        rows = {row["id"]: row for row in read_csv(evaluated / "frames.csv")}
+        assert rows.keys() == inferred.keys() and len(rows) == 32
+        passed = 0
+        for name, row in rows.items():
+            other = inferred[name]
+            assert float(row["p_present"]) == pytest.approx(float(other["p_present"]), abs=1e-4)
+            assert bool(int(row["passes_gate"])) == bool(int(other["present"]))
+            mask = np.asarray(Image.open(evaluated / "masks" / f"{name}.png"))
+            sequence, index = name.split("_")
+            written = np.asarray(Image.open(tmp_path / f"{sequence}_mask" / f"{int(index):03d}.png"))
+            np.testing.assert_array_equal(written, mask if int(other["present"]) else 0)
+            passed += int(other["present"])
+        assert 0 < passed < 32
+
+    def test_the_scores_are_those_of_the_masks(self, evaluated, dataset):
+        rows = {row["id"]: row for row in read_csv(evaluated / "frames.csv")}
+        scores: dict[str, list[float]] = {"segmenter_positives": [], "segmenter_all": [], "end_to_end": []}
+        for name, row in rows.items():
+            sequence, index = name.split("_")
+            drawn = np.asarray(Image.open(dataset / sequence / "masks" / f"{int(index):03d}.png").convert("L")) > 0
+            found = np.asarray(Image.open(evaluated / "masks" / f"{name}.png")) > 0
+            for which, mask in (("segmenter_all", found), ("end_to_end", found & bool(int(row["passes_gate"])))):
+                both = mask.sum() + drawn.sum()
+                scores[which].append(2 * (mask & drawn).sum() / both if both else 1.0)
+            if drawn.any():
+                scores["segmenter_positives"].append(scores["segmenter_all"][-1])
+        table = {(row["evaluation"], row["score"]): float(row["value"]) for row in read_csv(evaluated / "scores.csv")}
+        for which, values in scores.items():
+            assert table[which, "DSC"] == pytest.approx(np.mean(values), abs=1e-3), which
+        assert len(scores["segmenter_positives"]) == 28
+
+    def test_what_an_evaluation_leaves(self, evaluated):
+        names = {path.name for path in evaluated.iterdir()}
+        assert names == {
+            "frames.csv", "frames.npz", "log.txt", "masks", "panel_random.png", "panel_worst.png", "pr.png", "roc.png",
+            "scores.csv", "scores.md", "summary.json",
+        }  # fmt: skip
+
+    def test_models_are_compared(self, evaluated, released, trained, dataset, tmp_path):
+        ids = {**self.tiny, "dataset_dir": str(dataset), "samples": 50, "panel_frames": 2, "part": "all"}
+        ids |= {"checkpoint": str(trained / "model.pt"), "compare_with": [str(evaluated)]}
+        run(released, "evaluate", **ids, output_dir=str(tmp_path))
+        rows = read_csv(tmp_path / "comparisons.csv")
+        assert {row["evaluation"] for row in rows} == set(EVALUATIONS)
+        assert all(0 < float(row["p_value"]) <= 1 for row in rows if row["p_value"])
+
+    @pytest.mark.parametrize(("part", "frames"), [("heldout", 17), ("validation", 8)])
+    def test_evaluation_in_two_processes_is_that_of_one(self, part, frames, dataset, trained, tmp_path):
+        ids = {**self.tiny, "dataset_dir": str(dataset), "part": part, "checkpoint": str(trained / "model.pt")}
+        ids |= {"samples": 50, "panel_frames": 2, "model_name": "model"}
+        run(self.root, "evaluate", **ids, output_dir=str(tmp_path / "one"))
+        run_in_ranks(self.root, "evaluate", 2, **ids, output_dir=tmp_path / "two")
+        assert len(read_csv(tmp_path / "one" / "frames.csv")) == frames
+        one, two = (content_of(tmp_path / name) for name in ("one", "two"))
+        assert one.keys() == two.keys()
+        same = [name for name in one if name.endswith((".csv", ".png"))]
+        assert len(same) > frames and all(one[name] == two[name] for name in same)
+        one, two = (read_json(tmp_path / name / "summary.json") for name in ("one", "two"))
+        assert {**one, "provenance": None} == {**two, "provenance": None}
+
+    # ---------------------------------------------------------------------------------------------- host applications
+
+    def test_a_host_gets_what_the_command_line_writes(self, released, segmented, videos):
+        pred = self.host_inference(released, videos / "one" / "7.png", None, **self.tiny)["pred"]
+        (written,) = masks_in(segmented[0], "one")
+        np.testing.assert_array_equal(255 * pred[0].numpy(), written)
+
+    def check_host_training(self, bundle: Path) -> None:
+        state = torch.load(bundle / "models" / "model.pt", weights_only=True)
+        assert state["stages_trained"].tolist() == [True, True]
+        assert not (bundle / "output" / "train" / "classifier").exists()  # the segmenter alone

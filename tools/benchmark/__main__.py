@@ -30,9 +30,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NoReturn
-
-import torch
+from typing import Any
 
 from common.data.atomic import write_csv, write_json, write_text
 from common.data.plan import LEARNED, read_plan

@@ -37,8 +37,8 @@ class Space:
         distributions: Optuna's, by id.
 
     Raises:
-        InputError: the file cannot be read; an id is not at the top of the configuration; or its values are not as
-            above, or not of the id's kind.
+        InputError: the file cannot be read; the configuration has no such id; or the values are not as above, or not
+            of the id's kind.
     """
 
     def __init__(self, path: str | Path, configuration: Configuration) -> None:
@@ -113,7 +113,7 @@ class Space:
         for key, number in (("low", low), ("high", high), ("step", step)):
             if not (_is_number(number) or (key == "step" and number is None)):
                 raise self._refusal(name, f"{key} {json.dumps(number)} is no number", "state one, or list the values")
-            if number is not None:
+            if key != "step":
                 self._check(name, number)
         if isinstance(default, bool) or (isinstance(default, str) and not default.startswith(("$", "@", "%"))):
             raise self._refusal(name, f"is {json.dumps(default)} by itself, no number", "list its values")
@@ -127,6 +127,8 @@ class Space:
             raise self._refusal(name, "has both log and step", "leave one of them out")
         if step is not None and step <= 0:
             raise self._refusal(name, f"step {step} is not above 0", "let it be above 0, or leave it out")
+        if isinstance(default, int) and isinstance(step, float):
+            raise self._refusal(name, f"step {step} is not a whole number", "let it be one")
         whole = all(isinstance(number, int) for number in (low, high, step or 1)) and not isinstance(default, float)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that the last step need not end at high
@@ -135,13 +137,11 @@ class Space:
             return FloatDistribution(low, high, bool(log), step)
 
     def _check(self, name: str, value: Any) -> None:
-        """Refuse an id that there is not, or not at the top, and a value of another kind."""
+        """Refuse an id that there is not, and a value of another kind."""
         try:
             self.configuration.check(name, value)
         except InputError as error:
             raise InputError(f"{self.path}, {error.where}", error.problem, error.remedy) from error
-        if name not in self.configuration.content:
-            raise self._refusal(name, "is within an id of the configuration", "search only ids at its top")
 
     def _refusal(self, name: str, problem: str, remedy: str) -> InputError:
         return InputError(f"{self.path}, {name}", problem, remedy)
