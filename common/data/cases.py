@@ -13,6 +13,7 @@ from typing import Any
 from common.data.dicom_header import is_dicom
 from common.data.dicom_series import split_path
 from common.data.label_scheme import label_values, whole_number
+from common.data.parts import chosen_part
 from common.data.phantom import write_spine_phantoms
 from common.data.scan_reader import FORMATS, SCAN_SUFFIXES
 from common.data.splits import split_cases
@@ -251,8 +252,6 @@ class SpineCases:
         InputError: see :func:`find_cases` and :func:`common.data.splits.split_cases`.
     """
 
-    PARTS = ("train", "validation", "test", "heldout", "all")
-
     def __init__(
         self,
         dataset_dir: str | os.PathLike,
@@ -288,9 +287,4 @@ class SpineCases:
         Raises:
             InputError: there is no part of that name, or it is empty.
         """
-        if name not in self.PARTS:
-            raise InputError(f"part={name}", "is not a part of the data", f"choose one of {', '.join(self.PARTS)}")
-        cases = getattr(self, name)
-        if not cases:
-            raise InputError(f"part={name}", "has no cases in this fold", "choose another part or fold")
-        return cases
+        return chosen_part(name, lambda part: getattr(self, part), "cases")

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.metrics import CumulativeIterationMetric
 
 from common.metrics.confusion import ratios
+from common.metrics.frame_metric import FrameMetric
 
 __all__ = [
     "CLASSIFICATION_SCORES",
@@ -176,11 +176,8 @@ class FramePresence:
         return ClassificationScores(self.probabilities, self.present, threshold)
 
 
-class ClassificationMetric(CumulativeIterationMetric):
-    """Collect what a classifier says of frames, over batches and processes.
-
-    Call it with probabilities and references, (B,), (B, 1) or lists of B of one value, and with ``frame``, B numbers: a
-    frame that comes twice, as it does where there are fewer frames than processes take, counts once.
+class ClassificationMetric(FrameMetric):
+    """Collect what a classifier says of frames: probabilities and references, (B,), (B, 1) or lists of B of one value.
 
     Args:
         score: which of ``CLASSIFICATION_SCORES`` :meth:`aggregate` gives.
@@ -190,36 +187,25 @@ class ClassificationMetric(CumulativeIterationMetric):
         ValueError: there is no such score.
     """
 
-    def __init__(self, score: str = "AUROC", threshold: float = 0.5) -> None:
-        super().__init__()
-        if score not in CLASSIFICATION_SCORES:
-            raise ValueError(f"score must be one of {', '.join(CLASSIFICATION_SCORES)}, got {score!r}")
-        self.score, self.threshold = score, threshold
+    SCORES = CLASSIFICATION_SCORES
 
-    def _compute_list(
-        self, y_pred: Sequence[torch.Tensor], y: Sequence[torch.Tensor] | None = None, **kwargs: Any
-    ) -> torch.Tensor:
-        if y is None:
-            raise ValueError("a reference is needed")
-        columns = [torch.tensor([int(number) for number in kwargs["frame"]], dtype=torch.float64)]
+    def __init__(self, score: str = "AUROC", threshold: float = 0.5) -> None:
+        super().__init__(score, threshold)
+
+    def _of_frames(self, y_pred: Sequence[torch.Tensor], y: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        columns = []
         for values in (y_pred, y):
             plain = [value.as_tensor() if isinstance(value, MetaTensor) else torch.as_tensor(value) for value in values]
             columns.append(torch.stack([value.detach().double().reshape(()) for value in plain]))
-        if len({len(column) for column in columns}) > 1:
-            raise ValueError(f"expected one probability, class and number of each frame, got {list(map(len, columns))}")
-        return torch.stack([column.to(columns[1].device) for column in columns], dim=1)
-
-    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor:
-        return self._compute_list(y_pred, y, **kwargs)
+        return [column.to(columns[0].device) for column in columns]
 
     def collected(self) -> FramePresence | None:
         """Return what was collected by frame, over all processes; None where that is nothing."""
-        buffer = self.get_buffer()
-        if buffer is None:
+        frames = self._unique()
+        if frames is None:
             return None
-        rows = buffer.cpu().numpy()
-        numbers, at = np.unique(rows[:, 0].astype(np.int64), return_index=True)
-        return FramePresence(numbers, rows[at, 1], rows[at, 2] > 0.5)
+        numbers, probabilities, present = frames
+        return FramePresence(numbers, probabilities, present > 0.5)
 
     def aggregate(self, reduction: Any = None) -> torch.Tensor:
         """Return the score that was chosen, a scalar; NaN where it is not defined."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -53,11 +53,14 @@ class FrameResults:
 
     def opened(self, gate_threshold: float | None = None) -> np.ndarray:
         """Return which frames pass the gate, (N,) booleans."""
-        return self.presence.probabilities >= self._threshold(gate_threshold)
+        presence, threshold = self._in_single_precision(gate_threshold)
+        return presence.probabilities >= threshold
 
-    def _threshold(self, given: float | None) -> float:
-        # In single precision, as the network compares: a probability that is just the threshold passes in both.
-        return float(np.float32(self.gate_threshold if given is None else given))
+    def _in_single_precision(self, given: float | None) -> tuple[FramePresence, float]:
+        # As the network compares: a probability that is just the threshold passes in both.
+        threshold = np.float32(self.gate_threshold if given is None else given)
+        probabilities = self.presence.probabilities.astype(np.float32).astype(np.float64)
+        return replace(self.presence, probabilities=probabilities), float(threshold)
 
     def frames_of(self, evaluation: str) -> np.ndarray:
         """Return which frames an evaluation counts, (N,) booleans."""
@@ -73,15 +76,15 @@ class FrameResults:
         Raises:
             ValueError: there is no such evaluation, or it has no frames.
         """
-        threshold = self._threshold(gate_threshold)
         if evaluation == "classifier":
-            return self.presence.scores(threshold)
+            presence, threshold = self._in_single_precision(gate_threshold)
+            return presence.scores(threshold)
         if evaluation == "segmenter_positives":
             return SegmentationScores(self.counts.only(self.counts.present))
         if evaluation == "segmenter_all":
             return SegmentationScores(self.counts)
         if evaluation == "end_to_end":
-            return SegmentationScores(self.counts.gated(self.opened(threshold)))
+            return SegmentationScores(self.counts.gated(self.opened(gate_threshold)))
         raise ValueError(f"evaluation must be one of {', '.join(EVALUATIONS)}, got {evaluation!r}")
 
     def ordered(self, ids: Sequence[str]) -> FrameResults:

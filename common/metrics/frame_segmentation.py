@@ -10,9 +10,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.data import MetaTensor
-from monai.metrics import CumulativeIterationMetric
 
 from common.metrics.confusion import ratios
+from common.metrics.frame_metric import FrameMetric
 
 __all__ = ["SEGMENTATION_SCORES", "FrameCounts", "FrameSegmentationMetric", "SegmentationScores"]
 
@@ -174,13 +174,12 @@ def _average_precision(histograms: np.ndarray) -> np.ndarray:
     return (inside * precision).sum(axis=-1) / np.where(positives > 0, positives, np.nan)
 
 
-class FrameSegmentationMetric(CumulativeIterationMetric):
-    """Collect what a segmentation network says of frames, over batches and processes.
+class FrameSegmentationMetric(FrameMetric):
+    """Collect what a segmentation network says of frames: probabilities (B, 1, h, w) and references (B, 1, H, W).
 
-    Call it with probabilities (B, 1, h, w) and references (B, 1, H, W), or lists of B of them, and with ``frame``, B
-    numbers: a frame that comes twice counts once. Probabilities are brought to the reference's size (bilinear), then
-    compared with the threshold; references are foreground above 0.5. Let the network run on all frames: what a
-    classifier changes follows from the counts (:meth:`FrameCounts.gated`).
+    Probabilities are brought to the reference's size (bilinear), then compared with the threshold; references are
+    foreground above 0.5. Let the network run on all frames: what a classifier changes follows from the counts
+    (:meth:`FrameCounts.gated`).
 
     Args:
         score: which of ``SEGMENTATION_SCORES`` :meth:`aggregate` gives, of the positives.
@@ -190,36 +189,19 @@ class FrameSegmentationMetric(CumulativeIterationMetric):
         ValueError: there is no such score.
     """
 
+    SCORES = SEGMENTATION_SCORES
+
     def __init__(self, score: str = "DSC", threshold: float = 0.5) -> None:
-        super().__init__()
-        if score not in SEGMENTATION_SCORES:
-            raise ValueError(f"score must be one of {', '.join(SEGMENTATION_SCORES)}, got {score!r}")
-        self.score, self.threshold = score, threshold
+        super().__init__(score, threshold)
 
-    def _compute_list(
-        self, y_pred: Sequence[torch.Tensor], y: Sequence[torch.Tensor] | None = None, **kwargs: Any
-    ) -> list[torch.Tensor]:
-        if y is None:
-            raise ValueError("a reference is needed")
-        numbers = [int(number) for number in kwargs["frame"]]
-        counts = [
-            _counts(probabilities, reference, self.threshold)
-            for probabilities, reference, _ in zip(y_pred, y, numbers, strict=True)
-        ]
-        confusion, histograms = (torch.stack(part) for part in zip(*counts, strict=True))
-        return [torch.tensor(numbers, device=confusion.device), confusion, histograms]
-
-    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **kwargs: Any) -> list[torch.Tensor]:
-        return self._compute_list(y_pred, y, **kwargs)
+    def _of_frames(self, y_pred: Sequence[torch.Tensor], y: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        counts = [_counts(*frame, self.threshold) for frame in zip(y_pred, y, strict=True)]
+        return [torch.stack(part) for part in zip(*counts, strict=True)]
 
     def collected(self) -> FrameCounts | None:
         """Return what was collected by frame, over all processes; None where that is nothing."""
-        buffer = self.get_buffer()
-        if buffer is None:
-            return None
-        numbers, confusion, histograms = (part.cpu().numpy() for part in buffer)
-        numbers, at = np.unique(numbers, return_index=True)
-        return FrameCounts(numbers, confusion[at], histograms[at])
+        frames = self._unique()
+        return None if frames is None else FrameCounts(*frames)
 
     def aggregate(self, reduction: Any = None) -> torch.Tensor:
         """Return the score that was chosen, a scalar, of the frames with a reference that is not empty."""

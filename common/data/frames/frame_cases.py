@@ -13,8 +13,8 @@ from common.data.frames.frame_list import find_frames
 from common.data.frames.grouped_folds import split_frames
 from common.data.frames.labelled_frame import LabelledFrame
 from common.data.frames.pictures import reference_name
+from common.data.parts import chosen_part
 from common.data.video.phantom import write_video_phantoms
-from common.data.video.sequences import PARTS
 from common.errors import InputError
 
 __all__ = ["FrameCases"]
@@ -65,8 +65,6 @@ class FrameCases:
             :func:`common.data.frames.grouped_folds.split_frames`; or a setting is unknown, the stage lacks positives or
             negatives, or a positive has no mask although the stage needs it.
     """
-
-    PARTS = (*PARTS, "heldout", "all")
 
     def __init__(
         self,
@@ -136,12 +134,7 @@ class FrameCases:
         Raises:
             InputError: there is no part of that name, or it is empty.
         """
-        if name not in self.PARTS:
-            raise InputError(f"part={name}", "is not a part of the data", f"choose one of {', '.join(self.PARTS)}")
-        items = self._items(name)
-        if not items:
-            raise InputError(f"part={name}", "has no frames in this split", "choose another part or split")
-        return items
+        return chosen_part(name, self._items, "frames")
 
     def _items(self, name: str) -> CaseList:
         return CaseList(map(self._item, self._parts[name]), self._split)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from common.data.cases import CaseList
+from common.data.parts import chosen_part
 from common.data.splits import split_cases
 from common.data.video.layouts import VideoSequence
 from common.data.video.phantom import write_video_phantoms
@@ -59,8 +60,6 @@ class VideoCases:
         InputError: see :func:`common.data.video.find_sequences` and :func:`common.data.splits.split_cases`; or the
             training sequences are too short for a clip, or ``images_dir`` is given for clips.
     """
-
-    PARTS = (*PARTS, "heldout", "all")
 
     def __init__(
         self,
@@ -132,12 +131,7 @@ class VideoCases:
         Raises:
             InputError: there is no part of that name, or it is empty.
         """
-        if name not in self.PARTS:
-            raise InputError(f"part={name}", "is not a part of the data", f"choose one of {', '.join(self.PARTS)}")
-        cases = self._scored(name)
-        if not cases:
-            raise InputError(f"part={name}", "has no sequences in this split", "choose another part or split")
-        return cases
+        return chosen_part(name, self._scored, "sequences")
 
     def _scored(self, name: str) -> CaseList:
         return CaseList(

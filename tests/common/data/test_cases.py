@@ -13,6 +13,7 @@ from monai.data import list_data_collate
 from common.data import CaseList, SpineCases, find_cases
 from common.data import cases as cases_module
 from common.data.cases import case_id, scan_files
+from common.data.parts import PARTS
 from common.data.scan_reader import FORMATS
 from common.errors import InputError
 from tests.dicom_files import write_slices
@@ -309,10 +310,10 @@ class TestSpineCases:
     def test_parts(self, folders, caplog):
         with caplog.at_level(logging.INFO):
             cases = SpineCases(folders, fold=1, num_validation=1)
-        sizes = {name: len(getattr(cases, name)) for name in SpineCases.PARTS}
+        sizes = {name: len(getattr(cases, name)) for name in PARTS}
         assert sizes == {"train": 8, "validation": 1, "test": 1, "heldout": 2, "all": 10}
-        assert all(type(getattr(cases, name)) is CaseList for name in SpineCases.PARTS)
-        ids = {name: [case["id"] for case in getattr(cases, name)] for name in SpineCases.PARTS}
+        assert all(type(getattr(cases, name)) is CaseList for name in PARTS)
+        ids = {name: [case["id"] for case in getattr(cases, name)] for name in PARTS}
         assert ids["heldout"] == sorted(ids["validation"] + ids["test"])
         assert ids["all"] == sorted(ids["train"] + ids["heldout"])
         assert cases.train.split == cases.all.split == {
@@ -334,7 +335,7 @@ class TestSpineCases:
         datalist(root, [row | {"fold": i // 2} for i, row in enumerate(rows_of(10))])
         assert [case["id"] for case in SpineCases(root, fold=2).heldout] == ["4", "5"]
 
-    @pytest.mark.parametrize("name", SpineCases.PARTS)
+    @pytest.mark.parametrize("name", PARTS)
     def test_part_by_name(self, folders, name):
         cases = SpineCases(folders, num_validation=1)
         assert cases.part(name) is getattr(cases, name)
@@ -342,7 +343,7 @@ class TestSpineCases:
     def test_part_errors(self, tmp_path):
         datalist(tmp_path, rows_of(5))
         cases = SpineCases(tmp_path)  # one case is held out: it validates, and none is left to test
-        assert message(cases.part, "test") == "part=test: has no cases in this fold; choose another part or fold"
+        assert message(cases.part, "test") == "part=test: has no cases in this split; choose another part or split"
         assert message(cases.part, "PARTS") == (
             "part=PARTS: is not a part of the data; choose one of train, validation, test, heldout, all"
         )

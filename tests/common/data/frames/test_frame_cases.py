@@ -9,6 +9,7 @@ import pytest
 from common.data import CaseList
 from common.data.frames import frame_cases as cases_module
 from common.data.frames.frame_cases import FrameCases
+from common.data.parts import PARTS
 from common.errors import InputError
 from tests.common.data.video.dataset_files import drawn, picture, write_json, write_picture, write_sequences
 
@@ -56,7 +57,7 @@ class TestStages:
 
     def test_stages_agree_on_who_is_tested(self, root):
         both, classifier, segmenter = (FrameCases(root, stage, fold=1) for stage in ("both", "classifier", "segmenter"))
-        for name in (*FrameCases.PARTS,):
+        for name in PARTS:
             assert both.part(name) == classifier.part(name)
             assert segmenter.part(name) == [item for item in both.part(name) if item["present"]]
         assert len(both.part("all")) == len(both.frames) == len(segmenter.frames) == 24
