@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from common.networks.clip_unet import ClipUNet
+from common.networks.deeplabv3plus import DeepLabV3Plus2D, DualDeepLab
 from common.networks.frame_classifier import FrameClassifier
 from common.networks.frame_segmenter import make_frame_segmenter
 from common.networks.funet import FUnet
@@ -16,6 +17,8 @@ from common.networks.unet_family import UNetFamily
 
 __all__ = [
     "ClipUNet",
+    "DeepLabV3Plus2D",
+    "DualDeepLab",
     "FUnet",
     "FrameClassifier",
     "MobileNetV3Large",

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from common.networks.pretrained import load_pretrained
+
 __all__ = ["Res2Net50"]
 
 _PLANES = (64, 128, 256, 512)
@@ -152,25 +154,11 @@ class Res2Net50(nn.Module):
         Raises:
             ValueError: the file is not there, cannot be read, or holds other weights. Nothing is loaded then.
         """
-        remedy = "expected the state dict of Res2Net-50 v1b 26w-4s (res2net50_v1b_26w_4s-3cf99910.pth)"
-        try:
-            weights = torch.load(path, map_location="cpu", weights_only=True)
-        except FileNotFoundError:
-            raise ValueError(f"{path}: there is no such file; {remedy}") from None
-        except Exception as error:  # the unpickler trips over other files in many ways, KeyError included
-            raise ValueError(f"{path}: is not a file of weights ({type(error).__name__}); {remedy}") from error
-        if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
-            raise ValueError(f"{path}: holds something else than tensors by name; {remedy}")
-
         own = self.state_dict()
         absent = tuple(part for part in ("layer4.", "fc.") if not any(name.startswith(part) for name in own))
-        weights = {name: value for name, value in weights.items() if not name.startswith(absent)}
-        # Files of early versions of PyTorch lack the count of batches seen, which has no effect here.
-        wrong = {name for name in own if name not in weights and not name.endswith("num_batches_tracked")}
-        wrong |= {name for name, value in weights.items() if name not in own or own[name].shape != value.shape}
-        if wrong:
-            raise ValueError(
-                f"{path}: does not fit ({len(wrong)} tensors are missing, unknown or of another shape; first: "
-                f"{min(wrong)}); {remedy}"
-            )
-        self.load_state_dict(weights, strict=False)
+        load_pretrained(
+            self,
+            path,
+            "the state dict of Res2Net-50 v1b 26w-4s (res2net50_v1b_26w_4s-3cf99910.pth)",
+            lambda weights: {name: value for name, value in weights.items() if not name.startswith(absent)},
+        )
