@@ -9,6 +9,7 @@ from .samplers import EvaluationSampler
 from .scan_reader import ScanReader
 from .scans import ScanList
 from .splits import split_cases
+from .unlabeled_cases import UnlabeledCases
 
 __all__ = [
     "CaseList",
@@ -18,6 +19,7 @@ __all__ = [
     "ScanReader",
     "SpineCases",
     "Structure",
+    "UnlabeledCases",
     "find_cases",
     "learned_values",
     "split_cases",

@@ -39,6 +39,11 @@ class Structure:
     description: str
     color: tuple[int, int, int]
 
+    @property
+    def is_disc(self) -> bool:
+        """Whether it is a disc (values 11..19, named after the vertebrae on both sides) and no vertebra (1..10)."""
+        return "/" in self.name
+
 
 class LabelScheme:
     """Which structures a network tells apart, and how channels and written values correspond.

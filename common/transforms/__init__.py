@@ -5,24 +5,39 @@ from __future__ import annotations
 from .clips import FramesFirstd, LoadClipd, NormalizeFramesd, RandSideCropd
 from .components import KeepLargestComponentd
 from .frames import LoadFramed
+from .half_resolution import HalveInPlaned
 from .invert_to_labels import InvertToLabelsd
 from .labelled_case import CheckLabelledCased
 from .labels import ChannelsToValuesd, DrawnStructuresd, KeepStructuresd, ValuesToChannelsd
+from .sagittal_volume import CropToSignald, NormalizeSignald, ResampleSagittald
+from .slice_augmentation import RandAugmentSliced, RandSimilarityd
+from .slice_triples import RandSliceTripled
 from .spine_grid import CropAnteriorPosteriord, FitToGridd
+from .volume_augmentation import RandAugmentVolumed
+from .window_patches import RandWindowPatchesd
 
 __all__ = [
     "ChannelsToValuesd",
     "CheckLabelledCased",
     "CropAnteriorPosteriord",
+    "CropToSignald",
     "DrawnStructuresd",
     "FitToGridd",
     "FramesFirstd",
+    "HalveInPlaned",
     "InvertToLabelsd",
     "KeepLargestComponentd",
     "KeepStructuresd",
     "LoadClipd",
     "LoadFramed",
     "NormalizeFramesd",
+    "NormalizeSignald",
+    "RandAugmentSliced",
+    "RandAugmentVolumed",
     "RandSideCropd",
+    "RandSimilarityd",
+    "RandSliceTripled",
+    "RandWindowPatchesd",
+    "ResampleSagittald",
     "ValuesToChannelsd",
 ]
