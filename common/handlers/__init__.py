@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .checkpoint_loader import StrictCheckpointLoader, load_weights
+from .ensemble_loader import EnsembleCheckpointLoader
 from .epoch_seed import EpochSeed
 from .evaluation_report import EvaluationReport
 from .frame_report import FrameReport
@@ -21,6 +22,7 @@ from .video_writer import VideoSegmentationWriter
 
 __all__ = [
     "EarlierStage",
+    "EnsembleCheckpointLoader",
     "EpochSeed",
     "EvaluationReport",
     "FrameReport",

@@ -15,31 +15,38 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 
 from common.data.atomic import write_csv, write_json
-from common.data.label_scheme import LabelScheme
+from common.data.label_scheme import LabelScheme, Structure
 from common.data.provenance import provenance
 from common.data.scan_reader import read_scan
 from common.errors import InputError
-from common.metrics import dice_per_structure, joint_histogram, named_right, surface_distances
+from common.metrics import dice_per_structure, joint_histogram, merged_dice, named_right, surface_distances
 from common.visualize import save_overlay
 
 __all__ = ["EvaluationReport"]
 
 logger = logging.getLogger(__name__)
 
-CASES, SUMMARY = "dice.csv", "summary.json"
+STRUCTURES, CASES, SUMMARY = "dice.csv", "cases.csv", "summary.json"
 # How the results name what `surface_distances` measures, all in millimetres.
 _DISTANCES = {"hd95_mm": "hd95", "msd_mm": "msd_one_sided", "assd_mm": "msd_symmetric"}
 _COLUMNS = (
-    "case", "subject", "group", "value", "structure", "dice", "named_right", *_DISTANCES,
+    "case", "subject", "group", "value", "structure", "kind", "dice", "named_right", *_DISTANCES,
     "reference_voxels", "predicted_voxels", "reference_ml", "predicted_ml",
 )  # fmt: skip
+_KINDS = {"vertebrae": "vertebra", "discs": "disc"}
+_CASE_COLUMNS = ("case", "subject", "group", "dice", *_KINDS, *(f"merged_{kind}" for kind in _KINDS))
 
 
 class EvaluationReport:
-    """Write ``dice.csv`` (a row for each case and structure) and ``summary.json`` (mean, standard deviation, counts).
+    """Write ``dice.csv`` (a row for each case and structure), ``cases.csv`` (a row for each case) and ``summary.json``.
 
     Only what a case's annotators drew is scored. A structure that they drew, that is in their label map and that was
-    not found has Dice 0; one that is in neither has none (blank); one that is only in the prediction has Dice 0.
+    not found has Dice 0; one that is in neither has none (blank); one that is only in the prediction has Dice 0. A
+    case's Dice is the mean over its structures, and the summary's the mean over the cases: the rule of the authors'
+    program of SSHSNet (https://arxiv.org/abs/2203.12151).
+
+    The same over the vertebrae (the sacrum is one) and over the discs alone. Merged Dice takes all vertebrae for one
+    structure, and all discs, whatever their names (:func:`common.metrics.merged_dice`).
 
     Args:
         output_dir: the folder.
@@ -70,6 +77,7 @@ class EvaluationReport:
         self.bundle_root, self.weights, self.settings = bundle_root, weights, dict(settings or {})
         self.group_by, self.overlays, self.distances = group_by, overlays, distances
         self.rows: list[dict[str, Any]] = []
+        self.cases: list[dict[str, Any]] = []
 
     def attach(self, engine: Engine) -> None:
         """Follow the evaluator."""
@@ -79,6 +87,7 @@ class EvaluationReport:
 
     def _started(self, engine: Engine) -> None:
         self.rows.clear()
+        self.cases.clear()
 
     def _cases(self, engine: Engine) -> None:
         for case, output in zip(engine.state.batch, engine.state.output, strict=True):
@@ -106,17 +115,22 @@ class EvaluationReport:
         measured = self._distances(pred, reference, affine)
         milliliters = abs(np.linalg.det(affine[:3, :3])) / 1000
         name = str(case.get("id", Path(str(pred.meta["filename_or_obj"])).name))
+        about = {
+            "case": name,
+            "subject": case.get("subject", name),
+            "group": case[self.group_by] if self.group_by else "",
+        }
+        rows = []
         for structure in self.scheme.structures:
             channel = structure.channel
             if not bool(drawn[channel]):
                 continue
-            self.rows.append(
-                {
-                    "case": name,
-                    "subject": case.get("subject", name),
-                    "group": case[self.group_by] if self.group_by else "",
+            rows.append(
+                about
+                | {
                     "value": structure.value,
                     "structure": structure.name,
+                    "kind": _kind(structure),
                     "dice": _number(dice[channel - 1]),
                     "named_right": _number(named[channel - 1]),
                     **{name: _number(values[channel - 1]) for name, values in measured.items()},
@@ -126,6 +140,8 @@ class EvaluationReport:
                     "predicted_ml": round(float(predicted[channel]) * milliliters, 3),
                 }
             )
+        self.rows.extend(rows)
+        self.cases.append(about | self._case_scores(rows, histogram, drawn))
         if self.overlays:
             values = torch.from_numpy(self.scheme.channel_to_value)
             picture, _ = read_scan(str(pred.meta["filename_or_obj"]))
@@ -139,6 +155,17 @@ class EvaluationReport:
                 reference=values[reference.cpu().as_tensor()[0].long()].numpy(),
             )
 
+    def _case_scores(
+        self, rows: list[dict[str, Any]], histogram: torch.Tensor, drawn: torch.Tensor
+    ) -> dict[str, float | str]:
+        """Return what ``cases.csv`` has of a case: means over structures, and Dice of merged ones."""
+        scores = {"dice": _mean(rows)}
+        for name, kind in _KINDS.items():
+            scores[name] = _mean([row for row in rows if row["kind"] == kind])
+            channels = [structure.channel for structure in self.scheme.structures if _kind(structure) == kind]
+            scores[f"merged_{name}"] = merged_dice(histogram, drawn, channels)
+        return {name: _number(value) for name, value in scores.items()}
+
     def _distances(self, pred: torch.Tensor, reference: torch.Tensor, affine: np.ndarray) -> dict[str, np.ndarray]:
         if not self.distances:
             return {}
@@ -148,41 +175,63 @@ class EvaluationReport:
 
     def summary(self) -> dict[str, Any]:
         """Return mean, standard deviation and counts: over the cases' means, per structure, and per group."""
-        result = _summary(self.rows)
+        result = _summary(self.rows, self.cases)
         if self.group_by:
-            groups = sorted({str(row["group"]) for row in self.rows})
-            result["groups"] = {
-                name: _summary([row for row in self.rows if str(row["group"]) == name]) for name in groups
-            }
+
+            def part(rows: list[dict[str, Any]], group: str) -> list[dict[str, Any]]:
+                return [row for row in rows if str(row["group"]) == group]
+
+            groups = sorted({str(row["group"]) for row in self.cases})
+            result["groups"] = {name: _summary(part(self.rows, name), part(self.cases, name)) for name in groups}
         return result
 
     def _gather(self) -> bool:
         """Collect the rows of all processes; tell whether this one is to write them."""
         if dist.is_available() and dist.is_initialized():
-            parts: list[list[dict[str, Any]]] = [[] for _ in range(dist.get_world_size())]
-            dist.all_gather_object(parts, self.rows)
+            parts: list[Any] = [None] * dist.get_world_size()
+            dist.all_gather_object(parts, (self.rows, self.cases))
             # By case and structure: where there are fewer cases than processes, each has scored all of them.
-            self.rows = list({(row["case"], row["value"]): row for part in parts for row in part}.values())
+            self.rows = list({(row["case"], row["value"]): row for part, _ in parts for row in part}.values())
+            self.cases = list({row["case"]: row for _, part in parts for row in part}.values())
             if dist.get_rank() > 0:
                 return False
         # Stable: the structures of a case stay in their order, whichever process had the case.
         self.rows.sort(key=lambda row: row["case"])
+        self.cases.sort(key=lambda row: row["case"])
         return True
 
     def _completed(self, engine: Engine) -> None:
         if not self._gather():
             return
-        write_csv(self.folder / CASES, self.rows, _COLUMNS)
+        write_csv(self.folder / STRUCTURES, self.rows, _COLUMNS)
+        write_csv(self.folder / CASES, self.cases, _CASE_COLUMNS)
         summary = self.summary()
         origin = provenance(self.bundle_root, self.weights, None, self.settings)
         write_json(self.folder / SUMMARY, summary | {"provenance": origin})
         for name, row in summary["structures"].items():
             logger.info("%-8s Dice %.3f +- %.3f in %d cases", name, row["mean"], row["sd"], row["cases"])
+        for name in _KINDS:
+            whole, merged = summary[name]["dice"], summary[name]["merged"]
+            logger.info(
+                "%-8s Dice %.3f +- %.3f, merged %.3f +- %.3f in %d cases",
+                name, whole["mean"], whole["sd"], merged["mean"], merged["sd"], merged["cases"],
+            )  # fmt: skip
         logger.info(
-            "mean Dice %.4f +- %.4f over %d cases; %.1f %% of %d structures named right; %s and %s are in %s",
+            "mean Dice %.4f +- %.4f over %d cases; %.1f %% of %d structures named right; %s, %s and %s are in %s",
             summary["dice"]["mean"], summary["dice"]["sd"], summary["dice"]["cases"],
-            100 * summary["named_right"]["share"], summary["named_right"]["structures"], CASES, SUMMARY, self.folder,
+            100 * summary["named_right"]["share"], summary["named_right"]["structures"],
+            STRUCTURES, CASES, SUMMARY, self.folder,
         )  # fmt: skip
+
+
+def _kind(structure: Structure) -> str:
+    return _KINDS["discs" if structure.is_disc else "vertebrae"]
+
+
+def _mean(rows: list[dict[str, Any]]) -> float:
+    """Mean Dice of rows; NaN where nothing was scored."""
+    scored = [row["dice"] for row in rows if row["dice"] != ""]
+    return statistics.fmean(scored) if scored else float("nan")
 
 
 def _number(value: torch.Tensor | float) -> float | str:
@@ -198,7 +247,7 @@ def _spread(values: Iterable[float], what: str = "cases") -> dict[str, float]:
     }
 
 
-def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _summary(rows: list[dict[str, Any]], cases: list[dict[str, Any]]) -> dict[str, Any]:
     scored = [row for row in rows if row["dice"] != ""]
     by_case: dict[str, list[float]] = {}
     by_structure: dict[str, list[float]] = {}
@@ -209,6 +258,13 @@ def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     named = [row["named_right"] for row in rows if row["named_right"] != ""]
     return {
         "dice": _spread(statistics.fmean(values) for values in by_case.values()),
+        **{
+            kind: {
+                name: _spread(case[column] for case in cases if case[column] != "")
+                for name, column in (("dice", kind), ("merged", f"merged_{kind}"))
+            }
+            for kind in _KINDS
+        },
         "named_right": {"share": statistics.fmean(named) if named else float("nan"), "structures": len(named)},
         "distances": {
             name: _spread((value for value in values if value != ""), "structures") | {"blank": values.count("")}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from .autocast import AutocastInferer
 from .device_frames import DeviceFrames
+from .ensemble import EnsembleInferer
 from .frame_stream import FrameStream
 from .gated import GatedInferer
+from .hybrid import HybridInferer
 
-__all__ = ["AutocastInferer", "DeviceFrames", "FrameStream", "GatedInferer"]
+__all__ = ["AutocastInferer", "DeviceFrames", "EnsembleInferer", "FrameStream", "GatedInferer", "HybridInferer"]

@@ -13,7 +13,14 @@ from .classification import (
 )
 from .frame_results import EVALUATIONS, FrameResults
 from .frame_segmentation import SEGMENTATION_SCORES, FrameCounts, FrameSegmentationMetric, SegmentationScores
-from .structure_dice import StructureDiceMetric, VoxelAccuracyMetric, dice_per_structure, joint_histogram, named_right
+from .structure_dice import (
+    StructureDiceMetric,
+    VoxelAccuracyMetric,
+    dice_per_structure,
+    joint_histogram,
+    merged_dice,
+    named_right,
+)
 from .surface_distance import SurfaceDistances, surface_distances
 from .video_segmentation import SCORES, VideoScores, VideoSegmentationMetric, flicker
 from .volumes import structure_volumes, voxel_counts, voxel_volume
@@ -41,6 +48,7 @@ __all__ = [
     "dice_per_structure",
     "flicker",
     "joint_histogram",
+    "merged_dice",
     "named_right",
     "precision_recall_curve",
     "roc_curve",

@@ -8,7 +8,14 @@ from typing import Any
 import torch
 from monai.metrics import CumulativeIterationMetric, do_metric_reduction
 
-__all__ = ["StructureDiceMetric", "VoxelAccuracyMetric", "dice_per_structure", "joint_histogram", "named_right"]
+__all__ = [
+    "StructureDiceMetric",
+    "VoxelAccuracyMetric",
+    "dice_per_structure",
+    "joint_histogram",
+    "merged_dice",
+    "named_right",
+]
 
 
 def joint_histogram(pred: torch.Tensor, reference: torch.Tensor, num_channels: int) -> torch.Tensor:
@@ -51,6 +58,30 @@ def dice_per_structure(histogram: torch.Tensor, drawn: torch.Tensor, absent: str
     elif absent != "zero":
         raise ValueError(f"absent must be 'blank' or 'zero', got {absent!r}")
     return dice.masked_fill(~drawn.to(dice.device, torch.bool), torch.nan)[1:].float()
+
+
+def merged_dice(histogram: torch.Tensor, drawn: torch.Tensor, channels: Sequence[int]) -> float:
+    """Dice coefficient of several structures taken for one, such as all vertebrae: their names do not matter.
+
+    Structures that nobody drew may lie where the reference has background: what is predicted as one of them there is
+    not counted. On a structure that was drawn it is: a vertebra by another's name is a vertebra, a disc is none.
+
+    Args:
+        histogram: from :func:`joint_histogram`, (C, C).
+        drawn: (C,) booleans: what the annotators drew.
+        channels: those that are merged, without the background.
+
+    Returns:
+        The coefficient; NaN where none of them was drawn, or none is in either of the two.
+    """
+    counts, together = histogram.double().cpu(), list(channels)
+    undrawn = [channel for channel in together if not bool(drawn[channel])]
+    if len(undrawn) == len(together):
+        return float("nan")
+    overlap = counts[together][:, together].sum()
+    in_reference = counts[together].sum()
+    predicted = counts[:, together].sum() - counts[0, undrawn].sum()
+    return float(2 * overlap / (in_reference + predicted))
 
 
 def named_right(histogram: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:

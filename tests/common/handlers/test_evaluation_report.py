@@ -44,9 +44,11 @@ def case(tmp_path: Path, name: str, pred: dict, label: dict, drawn=None, **entri
     return item, {"pred": volume(path, **pred), "label": volume(path, **label)}
 
 
-def report(bundle: Path, output: Path, *cases: tuple[dict, dict], **kwargs) -> tuple[list[dict], dict]:
+def report(
+    bundle: Path, output: Path, *cases: tuple[dict, dict], scheme: str = "mrspineseg17", **kwargs
+) -> tuple[list[dict], dict]:
     """Let an engine give these cases; return the table and the summary."""
-    handler = EvaluationReport(output, "mrspineseg17", bundle, bundle / "model.pt", **kwargs)
+    handler = EvaluationReport(output, scheme, bundle, bundle / "model.pt", **kwargs)
 
     def step(engine: Engine, batch: tuple[dict, dict]) -> list[dict]:
         engine.state.batch = [batch[0]]
@@ -57,6 +59,11 @@ def report(bundle: Path, output: Path, *cases: tuple[dict, dict], **kwargs) -> t
     engine.run(list(cases))
     with open(output / "dice.csv", newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file)), json.loads((output / "summary.json").read_text(encoding="utf-8"))
+
+
+def case_table(output: Path) -> dict[str, dict[str, str]]:
+    with open(output / "cases.csv", newline="", encoding="utf-8") as file:
+        return {row["case"]: row for row in csv.DictReader(file)}
 
 
 def by_structure(rows: list[dict], name: str = "a") -> dict[str, dict[str, str]]:
@@ -121,6 +128,63 @@ def test_summary_over_cases(tmp_path, bundle):
     assert set(summary["groups"]["T2"]["structures"]) == {"L5"}
 
 
+def test_the_rule_of_the_authors_program(tmp_path, bundle):
+    """Of each case, the mean over the classes in either volume; against MONAI-free brute force on random volumes."""
+    rng = np.random.default_rng(0)
+    scheme, cases, wanted = LabelScheme.load("mrspineseg19"), [], {}
+    for name in "abc":
+        reference = rng.choice([0, 2, 3, 4, 11, 12], SHAPE)  # most classes are absent
+        pred = np.where(rng.random(SHAPE) < 0.7, reference, rng.choice([0, 3, 5, 12, 13], SHAPE))
+        pred[reference == 2] = 0  # missed
+        volumes = {}
+        for key, values in (("pred", pred), ("label", reference)):
+            channels = torch.from_numpy(scheme.value_to_channel[values])[None]
+            meta = {"filename_or_obj": f"{name}.nii.gz"}
+            volumes[key] = MetaTensor(channels, affine=torch.tensor(AFFINE), meta=meta)
+        cases.append(({"id": name, "drawn": torch.ones(20, dtype=torch.bool)}, volumes))
+        found = {}
+        for value in range(1, 20):
+            one, other = pred == value, reference == value
+            if one.any() or other.any():
+                found[value] = 2 * (one & other).sum() / (one.sum() + other.sum())
+        assert found[2] == found[5] == found[13] == 0
+        wanted[name] = {"dice": np.mean([*found.values()])}
+        for kind, values in (("vertebrae", range(1, 11)), ("discs", range(11, 20))):
+            one, other = np.isin(pred, values), np.isin(reference, values)
+            wanted[name][kind] = np.mean([dice for value, dice in found.items() if value in values])
+            wanted[name][f"merged_{kind}"] = 2 * (one & other).sum() / (one.sum() + other.sum())
+    rows, summary = report(bundle, tmp_path, *cases, scheme="mrspineseg19", distances=False)
+    table = case_table(tmp_path)
+    assert {row["structure"]: row["kind"] for row in rows} == {
+        s.name: "vertebra" if s.value <= 10 else "disc" for s in scheme.structures
+    }
+    for name, scores in wanted.items():
+        assert {key: float(table[name][key]) for key in scores} == pytest.approx(scores, abs=1e-6)
+    everyone = {key: [scores[key] for scores in wanted.values()] for key in wanted["a"]}
+    found = {"dice": summary["dice"]}
+    for kind in ("vertebrae", "discs"):
+        found |= {kind: summary[kind]["dice"], f"merged_{kind}": summary[kind]["merged"]}
+    for key, values in everyone.items():
+        assert found[key]["mean"] == pytest.approx(np.mean(values), abs=1e-6)
+        assert found[key]["sd"] == pytest.approx(np.std(values, ddof=1), abs=1e-6)
+        assert found[key]["cases"] == 3
+
+
+def test_a_kind_that_is_not_there_or_was_not_drawn_has_no_score(tmp_path, bundle):
+    cases = [
+        case(tmp_path, "a", {"v3": (0, 10)}, {"v2": (0, 10)}, sequence="T1"),  # a vertebra by another's name; no discs
+        case(tmp_path, "b", {"v11": (0, 10)}, {"v11": (0, 10)}, drawn=[DISC], sequence="T2"),
+    ]
+    _, summary = report(bundle, tmp_path, *cases, group_by="sequence")
+    table = case_table(tmp_path)
+    assert [table["a"][key] for key in ("group", "vertebrae", "merged_vertebrae")] == ["T1", "0.0", "1.0"]
+    assert table["a"]["discs"] == table["a"]["merged_discs"] == ""
+    assert table["b"]["vertebrae"] == table["b"]["merged_vertebrae"] == "" and table["b"]["discs"] == "1.0"
+    assert summary["vertebrae"]["merged"] == {"mean": 1.0, "sd": 0.0, "cases": 1}
+    assert summary["groups"]["T1"]["discs"]["dice"] == {"mean": None, "sd": 0.0, "cases": 0}
+    assert summary["groups"]["T2"]["discs"]["dice"] == {"mean": 1.0, "sd": 0.0, "cases": 1}
+
+
 def test_no_groups_unless_asked_for(tmp_path, bundle):
     one = case(tmp_path, "a", {"v2": (0, 10)}, {"v2": (0, 10)}, sequence="T1")
     rows, summary = report(bundle, tmp_path, one)
@@ -164,7 +228,7 @@ def test_a_second_run_of_one_handler_starts_anew(tmp_path, bundle):
     handler.attach(engine)
     for _ in range(2):
         engine.run([one])
-    assert len(handler.rows) == len(SCHEME.structures)
+    assert len(handler.rows) == len(SCHEME.structures) and len(handler.cases) == 1
 
 
 def cube(path: Path, first_slice: int) -> MetaTensor:

@@ -8,6 +8,7 @@ import torch
 from monai.data import MetaTensor
 
 from common.metrics import StructureDiceMetric, VoxelAccuracyMetric, dice_per_structure, joint_histogram, named_right
+from common.metrics.structure_dice import merged_dice
 
 CHANNELS = 6
 EVERYTHING = torch.ones(CHANNELS, dtype=torch.bool)
@@ -82,6 +83,45 @@ class TestDicePerStructure:
     def test_absent_is_one_of_two_words(self):
         with pytest.raises(ValueError, match=r"^absent must be 'blank' or 'zero', got 'one'$"):
             dice(*pair(0), absent="one")
+
+
+class TestMergedDice:
+    @pytest.mark.parametrize("channels", [(1, 2, 3), (4, 5), (2,), (5,)])
+    @pytest.mark.parametrize("missing", [(), (1,), (2, 3, 5), range(1, 6)])
+    @pytest.mark.parametrize("drawn", [EVERYTHING, DRAWN], ids=["all", "some"])
+    def test_is_brute_force(self, drawn, missing, channels):
+        pred, reference = pair(1, missing=(*missing, *(~drawn).nonzero().flatten().tolist()))
+        names = [channel for channel in channels if drawn[channel]]
+        a, b = np.isin(pred, channels), np.isin(reference, names)
+        a &= ~(np.isin(pred, (~drawn).nonzero()) & (reference.numpy() == 0))  # nobody knows
+        unscored = not names or not (a | b).any()
+        wanted = math.nan if unscored else 2 * (a & b).sum() / (a.sum() + b.sum())
+        found = merged_dice(joint_histogram(pred, reference, CHANNELS), drawn, channels)
+        assert found == pytest.approx(wanted, nan_ok=True)
+
+    @staticmethod
+    def merged(pred, reference, channels, drawn=EVERYTHING) -> float:
+        histogram = joint_histogram(torch.tensor([pred]), torch.tensor([reference]), CHANNELS)
+        return merged_dice(histogram, drawn, channels)
+
+    def test_names_do_not_matter(self):
+        assert self.merged([1, 2, 3, 0, 4], [3, 1, 1, 0, 5], (1, 2, 3)) == 1
+        assert self.merged([1, 2, 3, 0, 4], [3, 1, 1, 0, 5], (4, 5)) == 1
+        assert self.merged([1, 4, 0], [1, 1, 1], (1, 2, 3)) == pytest.approx(2 / 4)  # a disc is no vertebra
+        assert self.merged([1, 4, 0], [1, 1, 1], (4, 5)) == 0
+
+    def test_what_nobody_drew(self):
+        some = torch.tensor([True, True, False, True, True, False])
+        # 2, which was not drawn: on background it may be right, on a vertebra it is one, on a disc it is wrong
+        assert self.merged([1, 2, 2], [1, 0, 1], (1, 2, 3), some) == 1
+        assert self.merged([1, 2, 2], [1, 0, 4], (1, 2, 3), some) == pytest.approx(2 / 3)
+        assert math.isnan(self.merged([5, 2], [0, 0], (2, 5), some))
+
+    def test_is_dice_where_there_is_but_one(self):
+        pred, reference = pair(3)
+        histogram = joint_histogram(pred, reference, CHANNELS)
+        wanted = dice(pred, reference, absent="zero")
+        assert [merged_dice(histogram, EVERYTHING, (c,)) for c in range(1, CHANNELS)] == pytest.approx(wanted)
 
 
 class TestNamedRight:
