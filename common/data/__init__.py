@@ -10,6 +10,7 @@ from .scan_reader import ScanReader
 from .scans import ScanList
 from .splits import split_cases
 from .unlabeled_cases import UnlabeledCases
+from .unlabelled_pairs import UnlabelledPairs
 
 __all__ = [
     "CaseList",
@@ -20,6 +21,7 @@ __all__ = [
     "SpineCases",
     "Structure",
     "UnlabeledCases",
+    "UnlabelledPairs",
     "find_cases",
     "learned_values",
     "split_cases",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .cross_pseudo_supervision import CrossPseudoSupervisionTrainer
 from .distributed import distribute, join_ranks, leave_ranks, local_batch_size
 from .launch import Switches, check_bundle, one_of, start_run
 from .packages import require_package
@@ -11,6 +12,7 @@ from .schedule import make_schedule
 from .stage_run import StageRun
 
 __all__ = [
+    "CrossPseudoSupervisionTrainer",
     "Precision",
     "PreparePartialLabelBatch",
     "PreparePlainBatch",

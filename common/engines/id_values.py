@@ -24,17 +24,24 @@ _COUNTS = (
     "*batch_size", "clip_length", "expansion", "frame_step", "frames", "*max_epochs", "num_classes", "num_folds",
     "phantom_*", "samples", "val_interval",
 )  # fmt: skip
-_SIZES = ("spatial_size", "classifier_size", "segmenter_size", "aspp_rates", "features", "unet_features")
+_SIZES = (
+    "spatial_size", "classifier_size", "segmenter_size", "window_size", "patch_size", "aspp_rates", "features",
+    "lr_milestones", "unet_features",
+)  # fmt: skip
 _RANGES: Sequence[tuple[str, Callable[[float], bool], Sequence[str]]] = (
     ("1 or more", lambda number: number >= 1, (*_COUNTS, *_SIZES)),
     ("from 0 to 1", lambda number: 0 <= number <= 1, ("*_prob", "cache_rate", "dropout", "level", "*threshold")),
-    ("above 0", lambda number: number > 0, ("gradient_bound", "classifier_width")),
+    ("above 0", lambda number: number > 0, ("gradient_bound", "gradient_norm", "classifier_width")),
     ("above 0 and at most 1", lambda number: 0 < number <= 1, ("crop_fraction",)),
     ("above 0 and below 1", lambda number: 0 < number < 1, ("lr_factor", "zoom")),
     ("0 or more and below 1", lambda number: 0 <= number < 1, ("test_share",)),
     ("0 or more", lambda number: number >= 0, ("*",)),
 )
-_ANY_LENGTH = ("features", "unet_features")  # a list of one number or more; others have as many as the configuration's
+_ANY_LENGTH = (
+    "features",
+    "lr_milestones",
+    "unet_features",
+)  # a list of one number or more; others have as many as the configuration's
 # Of ids that are computed where they are not set.
 _EXAMPLES = {"features": [64, 128, 256, 512], "segmenter_size": [256, 256]}
 _MARKS = ("$", "@", "%")  # MONAI evaluates, looks up or loads what begins so

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -43,27 +43,38 @@ class _ByEpoch(LambdaLR):
 
 
 def make_schedule(
-    name: str, optimizer: torch.optim.Optimizer, max_epochs: int, patience: int = 10, factor: float = 0.5
+    name: str,
+    optimizer: torch.optim.Optimizer,
+    max_epochs: int,
+    patience: int = 10,
+    factor: float = 0.5,
+    milestones: Sequence[int] = (),
 ) -> _Plateau | _ByEpoch:
     """Make the schedule of that name.
 
     Args:
         name: ``plateau``: the rate is multiplied by ``factor`` when the key metric has not risen for ``patience``
             epochs (SAFNet paper, "Training environment"); ``step``: it is multiplied by ``factor`` every ``patience``
-            epochs (PNS-Net, whose training FUnet follows); ``cosine``: it rises linearly over a tenth of the epochs,
+            epochs (PNS-Net, whose training FUnet follows); ``multistep``: it is multiplied by ``factor`` after each of
+            ``milestones`` (the authors' program of SSHSNet); ``cosine``: it rises linearly over a tenth of the epochs,
             then falls along half a cosine to a hundredth.
         optimizer: whose rate it sets.
         max_epochs: the length of the training.
         patience: epochs.
         factor: below 1.
+        milestones: numbers of epochs.
 
     Raises:
-        InputError: another name.
+        InputError: another name, or ``multistep`` without milestones.
     """
     if name == "plateau":
         return _Plateau(optimizer, mode="max", patience=int(patience), factor=float(factor))
     if name == "step":
         return _ByEpoch(optimizer, lambda epoch: float(factor) ** (epoch // int(patience)))
+    if name == "multistep":
+        if not milestones:
+            raise InputError("--schedule multistep", "has no milestones", "pass --lr_milestones, or another schedule")
+        return _ByEpoch(optimizer, lambda epoch: float(factor) ** sum(epoch >= int(one) for one in milestones))
     if name == "cosine":
         warm = max(1, round(_WARM_UP * max_epochs))
 
@@ -73,4 +84,4 @@ def make_schedule(
             return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (epoch - warm) / max(1, max_epochs - warm)))
 
         return _ByEpoch(optimizer, share)
-    raise InputError(f"--schedule {name}", "is not known", "choose plateau, step or cosine")
+    raise InputError(f"--schedule {name}", "is not known", "choose multistep, plateau, step or cosine")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .box_cutmix import BoxCutMixMask
 from .clips import FramesFirstd, LoadClipd, NormalizeFramesd, RandSideCropd
 from .components import KeepLargestComponentd
 from .frames import LoadFramed
@@ -17,6 +18,7 @@ from .volume_augmentation import RandAugmentVolumed
 from .window_patches import RandWindowPatchesd
 
 __all__ = [
+    "BoxCutMixMask",
     "ChannelsToValuesd",
     "CheckLabelledCased",
     "CropAnteriorPosteriord",

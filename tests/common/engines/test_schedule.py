@@ -115,8 +115,22 @@ class TestStep:
         assert rates("step", [0.1] * 5, patience="2", factor="0.5") == rates("step", [None] * 5, patience=2, factor=0.5)
 
 
+class TestMultistep:
+    def test_shape(self):
+        found = rates("multistep", [0.5] * 6, milestones=[2, "5"], factor="0.1")  # in any form the command line gives
+        assert found == pytest.approx([RATE] * 2 + [RATE / 10] * 3 + [RATE / 100])
+
+    def test_does_not_ask_the_metric(self):
+        options = {"milestones": [1, 3], "factor": 0.5}
+        assert rates("multistep", [0.5] * 5, **options) == rates("multistep", [None] * 5, **options)
+
+    def test_without_milestones(self):
+        with pytest.raises(InputError, match=r"^--schedule multistep: has no milestones; pass --lr_milestones, or"):
+            rates("multistep", [0.5])
+
+
 def test_unknown_name():
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=RATE)
     with pytest.raises(InputError) as error:
         make_schedule("linear", optimizer, 10)
-    assert str(error.value) == "--schedule linear: is not known; choose plateau, step or cosine"
+    assert str(error.value) == "--schedule linear: is not known; choose multistep, plateau, step or cosine"
