@@ -8,12 +8,14 @@ from .launch import Switches, check_bundle, one_of, start_run
 from .packages import require_package
 from .precision import Precision
 from .prepare_batch import PreparePartialLabelBatch, PreparePlainBatch
+from .prepare_hybrid_batch import PrepareHybridBatch
 from .schedule import make_schedule
 from .stage_run import StageRun
 
 __all__ = [
     "CrossPseudoSupervisionTrainer",
     "Precision",
+    "PrepareHybridBatch",
     "PreparePartialLabelBatch",
     "PreparePlainBatch",
     "StageRun",

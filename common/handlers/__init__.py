@@ -8,6 +8,7 @@ from .epoch_seed import EpochSeed
 from .evaluation_report import EvaluationReport
 from .frame_report import FrameReport
 from .gradient_clamp import GradientClamp
+from .gradient_norm import GradientNorm
 from .mean_loss import NegativeLoss
 from .pipeline_stages import EarlierStage, LaterStage
 from .progress import Progress
@@ -27,6 +28,7 @@ __all__ = [
     "EvaluationReport",
     "FrameReport",
     "GradientClamp",
+    "GradientNorm",
     "LaterStage",
     "NegativeLoss",
     "Progress",

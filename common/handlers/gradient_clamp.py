@@ -33,4 +33,8 @@ class GradientClamp:
         scaler = getattr(engine, "scaler", None)
         if scaler is not None:
             scaler.unscale_(engine.optimizer)
+        self.limit()
+
+    def limit(self) -> None:
+        """Act on the gradients."""
         torch.nn.utils.clip_grad_value_(self.network.parameters(), self.value)

@@ -64,7 +64,7 @@ class EarlierStage:
         if self.path.is_file():
             load_weights(getattr(self.network, self.earlier), self.path, self.device)
             self.network.mark_trained(self.earlier)
-        elif not self.network.stages_trained[STAGES.index(self.earlier)]:
+        elif self.earlier in self.network.untrained():
             logger.warning("There is no trained %s: train it later into the same --output_dir", self.earlier)
         self.network.mark_trained(self.trained)
 

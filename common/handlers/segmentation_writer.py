@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class SegmentationWriter:
         output_dir: the folder.
         scheme: name of the label scheme.
         bundle_root: for the provenance.
-        weights: the file of the weights, for the provenance.
+        weights: the file of the weights, for the provenance; several where their results are averaged.
         settings: what was set, for the provenance.
         overlay: whether to draw the picture.
         output_format: ``nii.gz``, ``nii``, ``mha`` or ``nrrd``; None: NIfTI for NIfTI and DICOM, else the scan's own.
@@ -58,7 +58,7 @@ class SegmentationWriter:
         output_dir: str | Path,
         scheme: str,
         bundle_root: str | Path,
-        weights: str | Path,
+        weights: str | Path | Sequence[str | Path],
         settings: Mapping[str, Any] | None = None,
         overlay: bool = True,
         output_format: str | None = None,

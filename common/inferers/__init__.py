@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from .autocast import AutocastInferer
+from .context import ContextInferer
 from .device_frames import DeviceFrames
 from .ensemble import EnsembleInferer
 from .frame_stream import FrameStream
 from .gated import GatedInferer
 from .hybrid import HybridInferer
 
-__all__ = ["AutocastInferer", "DeviceFrames", "EnsembleInferer", "FrameStream", "GatedInferer", "HybridInferer"]
+__all__ = [
+    "AutocastInferer",
+    "ContextInferer",
+    "DeviceFrames",
+    "EnsembleInferer",
+    "FrameStream",
+    "GatedInferer",
+    "HybridInferer",
+]

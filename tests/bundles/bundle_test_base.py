@@ -157,6 +157,8 @@ class BundleTests:
     network_ids: Sequence[str] = ("plan",)
     # Where a training's transforms are, but for the random ones.
     train_transforms: Sequence[str] = ("train#deterministic_transforms",)
+    # Configurations that are laid over inference.json, not over train.json.
+    inference_overlays: Sequence[str] = ()
     # What a training's output folder holds besides what every training leaves.
     also_left: Sequence[str] = ()
     # Settings of the network that matter in training only.
@@ -293,11 +295,12 @@ class BundleTests:
             assert not [word for word in strings(content) if re.match(r"\$import common|\$from common", word)]
 
     def test_overrides_name_ids_that_are_used(self):
-        base = ConfigParser.load_config_file(files_of(self.root, "train")[0])
+        bases = {kind: ConfigParser.load_config_file(files_of(self.root, kind)[0]) for kind in ("train", "inference")}
         for file in sorted((self.root / "configs").glob("*.json")):
             if file.name in ("metadata.json", "train.json", "inference.json", "evaluate.json"):
                 continue
             content = read_json(file)
+            base = bases["inference" if file.stem in self.inference_overlays else "train"]
             new = {key.lstrip("+").split("#")[0] for key in content} - base.keys()
             new -= {"initialize", "run", "finalize"}  # what `monai.bundle run` itself asks for
             unused = {key for key in new if not any(f"@{key}" in word for word in strings(content))}

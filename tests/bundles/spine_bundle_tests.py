@@ -107,6 +107,10 @@ class SpineBundleTests(BundleTests):
     def host_items(self, dataset: Path) -> list[dict[str, Any]]:
         return [{key: str(dataset / f"{key}s" / f"case{i}.nii.gz") for key in ("image", "label")} for i in range(4)]
 
+    def as_fine_as(self, slices: int) -> dict[str, Any]:
+        """Ids under which the network sees all of so many slices of 40 x 44 voxels, 60 mm thick, about as fine."""
+        return {"spatial_size": [slices, 48, 48]}
+
     def check_host_training(self, bundle: Path) -> None:
         plan = read_json(bundle / "models" / "model.json")
         assert plan["learned"] == sorted(s.value for s in self.scheme.structures)
@@ -434,7 +438,7 @@ class SpineBundleTests(BundleTests):
         for code in codes:
             write_nifti(tmp_path / "scans" / f"{code}.nii.gz", 40 * noise(block.shape) + 500 * block, affine, code)
         structure = self.scheme.structures[-1]
-        ids = {**self.whole, "spatial_size": [slices, 48, 48], "input": str(tmp_path / "scans"), "overlay": "false"}
+        ids = {**self.whole, **self.as_fine_as(slices), "input": str(tmp_path / "scans"), "overlay": "false"}
         finder = BlockFinder(self.scheme.num_channels, structure.channel)
         ids |= {"network_def": finder, "checkpoint": str(found_block), "output_dir": str(tmp_path / "out")}
         run(self.root, "inference", **ids)
