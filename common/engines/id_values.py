@@ -25,7 +25,7 @@ _COUNTS = (
     "phantom_*", "samples", "val_interval",
 )  # fmt: skip
 _SIZES = (
-    "spatial_size", "classifier_size", "segmenter_size", "window_size", "patch_size", "aspp_rates", "features",
+    "spatial_size", "classifier_size", "segmenter_size", "window_size", "patch_size", "aspp_rates*", "features",
     "lr_milestones", "unet_features",
 )  # fmt: skip
 _RANGES: Sequence[tuple[str, Callable[[float], bool], Sequence[str]]] = (
@@ -42,6 +42,10 @@ _ANY_LENGTH = (
     "lr_milestones",
     "unet_features",
 )  # a list of one number or more; others have as many as the configuration's
+# In these lists None may stand for a number: what the scans have themselves stays.
+_HOLES = ("spacing",)
+# In these lists a list of a number for each axis may stand for a number.
+_PER_AXIS = ("aspp_rates*",)
 # Of ids that are computed where they are not set.
 _EXAMPLES = {"features": [64, 128, 256, 512], "segmenter_size": [256, 256]}
 _MARKS = ("$", "@", "%")  # MONAI evaluates, looks up or loads what begins so
@@ -112,11 +116,19 @@ def _check_numbers(name: str, where: str, value: Any, default: Any) -> None:
         entries = list(value) if fits_length else [None]
     else:
         entries = [value]
+    if _matches(name, _HOLES) and None in entries and fits_length:
+        entries = [entry for entry in entries if entry is not None]
+    if _matches(name, _PER_AXIS):
+        entries = [number for entry in entries for number in (entry if _is_list(entry) else [entry])]
     if not all(_is_number(entry, whole) or _is_reference(entry) for entry in entries):
         raise InputError(where, f"is not a {kind}", f"pass one such as --{name} {example}")
-    words, fits, _ = next(entry for entry in _RANGES if any(fnmatch(name, pattern) for pattern in entry[2]))
+    words, fits, _ = next(entry for entry in _RANGES if _matches(name, entry[2]))
     if not all(fits(entry) for entry in entries if not _is_reference(entry)):
         raise InputError(where, "is out of range", f"{'each' if _is_list(default) else 'it'} has to be {words}")
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)
 
 
 def _is_reference(entry: Any) -> bool:

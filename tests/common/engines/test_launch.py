@@ -30,6 +30,8 @@ CONFIG = {
     "seed": 0,
     "size": [18, 256, 128],
     "range": [5.0, 8.0],
+    "spacing": [1.0, 1.0, 4.5],
+    "aspp_rates": [12, 24, 36],
     "turn_prob": 0.5,
     "crop_fraction": 0.5,
     "lr_factor": 0.5,
@@ -106,6 +108,9 @@ class TestCheckIds:
             "--range [0,2.5]",
             "--unet_features [8,16,32] --unet_features [8]",
             "--turn_prob 0 --turn_prob=1",
+            "--spacing [0.5,0.5,None]",
+            "--aspp_rates [6,12,18]",
+            "--aspp_rates [[2,2,1],[4,4,2],6]",
             "--device cpu",
             "--datalist 3 --free [1] --name 3",
             "--train#trainer#max_epochs many",
@@ -144,6 +149,13 @@ class TestCheckIds:
               for word in ("2.5", "two", "2.0", "[2]", "True", "inf")),
             *((f"--size {word}", "is not a list of 3 whole numbers; pass one such as --size '[18,256,128]'")
               for word in ("18", "[18,256]", "[1,2,3,4]", "[1,2,3.5]", "[1,2,x]", "abc", "[1,2,None]")),
+            *((f"--spacing {word}", "is not a list of 3 numbers; pass one such as --spacing '[1.0,1.0,4.5]'")
+              for word in ("[1,1,null]", "[1,None]", "[1,1,'x']", "[[1],1,1]")),
+            *((f"--aspp_rates {word}",
+               "is not a list of 3 whole numbers; pass one such as --aspp_rates '[12,24,36]'")
+              for word in ("[1,2]", "[[1,2,3],2,[1,2,3.5]]", "[1,2,[]]", "[1,2,[[3]]]", "[1,2,None]")),
+            ("--aspp_rates [1,2,[0,1,1]]", "is out of range; each has to be 1 or more"),
+            ("--spacing [-1,1,None]", "is out of range; each has to be 0 or more"),
             ("--range [1]", "is not a list of 2 numbers; pass one such as --range '[5.0,8.0]'"),
             ("--unet_features []", "is not a list of whole numbers; pass one such as --unet_features '[64,128]'"),
             ("--unet_features [8,1.5]", "is not a list of whole numbers; pass one such as --unet_features '[64,128]'"),
