@@ -158,6 +158,8 @@ class CrossPseudoSupervisionTrainer(Trainer):
         self._students = [distribute(student, self.state.device) if distributed else student for student in students]
         if self.unlabelled is not None:
             self.add_event_handler(Events.EPOCH_STARTED, self._begin_epoch)
+            # Part of getting a step's batch, to ignite and to whatever measures that.
+            self.add_event_handler(Events.GET_BATCH_STARTED, self._get_pair)
 
     def weight_of(self, epoch: int) -> float:
         """Return the weight of the cross pseudo supervision in an epoch, counted from 1."""
@@ -170,6 +172,9 @@ class CrossPseudoSupervisionTrainer(Trainer):
         for_images, for_masks = (int(child.generate_state(1)[0]) for child in epoch.spawn(2))
         self._pairs = self.unlabelled.epoch(self.state.epoch_length, for_images)
         self.cutmix.set_random_state(seed=for_masks)
+
+    def _get_pair(self, engine: Engine) -> None:
+        self._pair = next(self._pairs)
 
     def _iteration(self, engine: Trainer, batchdata: Mapping[str, Any]) -> dict[str, Any]:
         image, target = self.prepare_batch(batchdata, self.state.device, self.non_blocking, **self.to_kwargs)
@@ -214,7 +219,7 @@ class CrossPseudoSupervisionTrainer(Trainer):
     @torch.no_grad()
     def _teach(self) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Return mixed images (B, channels, H, W) and each branch's pseudo-labels of them (B, H, W)."""
-        first, second = (self._image(batch) for batch in next(self._pairs))
+        first, second = (self._image(batch) for batch in self._pair)
         mask = self.cutmix(len(first), first.shape[2:]).to(first.device)
         pseudo = []
         for branch in self._branches:

@@ -26,6 +26,9 @@ def format_duration(seconds: float) -> str:
 class Progress:
     """Log an estimate after the first step, then a line every few seconds and at the end of each epoch.
 
+    The last line says how long the run took, and what share of that the device had to wait for data: where it is large,
+    more ``num_workers`` or a larger ``cache_rate`` help.
+
     Args:
         what: what the run does, such as ``training``.
         device: where it runs; on a CPU the first line says what that means.
@@ -48,13 +51,17 @@ class Progress:
     def attach(self, engine: Engine) -> None:
         """Follow ``engine``."""
         engine.add_event_handler(Events.STARTED, self._started)
+        engine.add_event_handler(Events.GET_BATCH_STARTED, self._wants_data)
+        engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._has_data)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._step)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
+        engine.add_event_handler(Events.COMPLETED, self._completed)
 
     def _started(self, engine: Engine) -> None:
         self.begin = self.last = time.monotonic()
         self.first_iteration = engine.state.iteration
         self.reported = -1
+        self.waited = 0.0
         self.estimated = False
         steps, epochs = engine.state.epoch_length, engine.state.max_epochs
         cpu = self.device.type == "cpu"
@@ -66,6 +73,20 @@ class Progress:
             "%s on %s%s: %s%s%s; the first steps tell how long it will take",
             self.what, self.device, threads, length, left, slow,
         )  # fmt: skip
+
+    def _wants_data(self, engine: Engine) -> None:
+        self.asked = time.monotonic()
+
+    def _has_data(self, engine: Engine) -> None:
+        self.waited += time.monotonic() - self.asked
+
+    def _completed(self, engine: Engine) -> None:
+        done, seconds = engine.state.iteration - self.first_iteration, time.monotonic() - self.begin
+        if done > 0 and seconds > 0:
+            share = 100 * self.waited / seconds
+            logger.info(
+                "%s: %d steps in %s, %.1f %% of it waiting for data", self.what, done, format_duration(seconds), share
+            )
 
     def _remaining(self, engine: Engine) -> float:
         done = engine.state.iteration - self.first_iteration

@@ -28,10 +28,10 @@ PROVENANCE = "provenance.json"
 class TrainingRecorder:
     """Keep a training's results in its output folder, and go on from them.
 
-    After every epoch it writes ``history.csv`` (loss, learning rate, validation metrics), ``model.pt`` (the best
-    weights by the key metric, a state dict; none where no epoch was validated), ``model_last.pt`` and, last of all,
-    ``training_state.pt``, from which ``resume`` goes on. Each file is written whole or not at all. Attach it after the
-    validation and the schedule.
+    After every epoch it writes ``history.csv`` (loss and its parts, learning rate, validation metrics), ``model.pt``
+    (the best weights by the key metric, a state dict; none where no epoch was validated), ``model_last.pt`` and, last
+    of all, ``training_state.pt``, from which ``resume`` goes on. Each file is written whole or not at all. Attach it
+    after the validation and the schedule.
 
     Args:
         output_dir: the run's folder.
@@ -46,6 +46,7 @@ class TrainingRecorder:
         publish_to: a second place for the best weights. Runs leave a bundle's ``models/`` alone; only a host
             application that trains the bundle (MONAI Label) expects them there.
         device: where the state is read to.
+        parts: further entries of the trainer's output, scalars, whose means over each epoch stand behind the loss's.
         patience: end the training when the key metric has not risen for so many epochs; 0: never.
 
     Raises:
@@ -65,6 +66,7 @@ class TrainingRecorder:
         bundle_root: str | Path | None = None,
         publish_to: str | Path | None = None,
         device: str | torch.device = "cpu",
+        parts: Sequence[str] = (),
         patience: int = 0,
     ) -> None:
         self.patience = int(patience)
@@ -75,7 +77,8 @@ class TrainingRecorder:
         self.history: list[dict[str, float]] = []
         self.best = -math.inf
         self.best_epoch = 0
-        self._losses: list[torch.Tensor] = []
+        self.parts = ("loss", *parts)
+        self._losses: list[torch.Tensor] = []  # of each step, a number for each part
         self._scaler: Mapping[str, Any] = {}
         exists = (self.folder / STATE).is_file()
         if exists and not resume and publish_to is None:
@@ -133,16 +136,17 @@ class TrainingRecorder:
 
     def _step(self, engine: Engine) -> None:
         output = engine.state.output
-        loss = (output[0] if isinstance(output, list) else output)["loss"]
+        output = output[0] if isinstance(output, list) else output
+        loss = output["loss"]
         if not torch.isfinite(loss.detach()).all():
             raise InputError(
                 "loss", f"became {float(loss)} in epoch {engine.state.epoch}", "pass a lower --lr or --precision fp32"
             )
-        self._losses.append(loss.detach().float().cpu())
+        self._losses.append(torch.stack([output[part].detach().float().cpu() for part in self.parts]))
 
     def _epoch(self, engine: Engine) -> None:
         row: dict[str, float] = {"epoch": engine.state.epoch}
-        row["loss"] = self._mean_loss()
+        row |= self._mean_losses()
         self._losses.clear()
         optimizer = self.objects.get("optimizer")
         if optimizer is not None:
@@ -184,13 +188,16 @@ class TrainingRecorder:
     def _patience_is_over(self, epoch: int) -> bool:
         return bool(self.patience and self.best_epoch and epoch - self.best_epoch >= self.patience)
 
-    def _mean_loss(self) -> float:
-        loss = torch.stack(self._losses).mean() if self._losses else torch.tensor(math.nan)
+    def _mean_losses(self) -> dict[str, float]:
+        if self._losses:
+            means = torch.stack(self._losses).mean(dim=0)
+        else:
+            means = torch.full((len(self.parts),), math.nan)
         if dist.is_available() and dist.is_initialized():
-            loss = loss.to(self.device)
-            dist.all_reduce(loss)
-            loss = loss / dist.get_world_size()
-        return float(loss)
+            means = means.to(self.device)
+            dist.all_reduce(means)
+            means = means / dist.get_world_size()
+        return dict(zip(self.parts, means.tolist(), strict=True))
 
     def _plain_network(self) -> torch.nn.Module:
         return getattr(self.network, "module", self.network)

@@ -106,12 +106,34 @@ class TestSSHSNet(SpineBundleTests):
     def test_stage_1_without_unlabelled_scans(self, dataset, scratch):
         ids = {**self.tiny, **self.split, "dataset_dir": str(dataset), "batch_size": 2, "max_epochs": 1}
         ids |= {"labelled_share": 0.7, "val_interval": 1}
-        losses = []
+        history = []
         for semi in ("true", "false"):
             output = scratch / semi
             run(self.root, "train_stage1", **ids, semi_supervised=semi, output_dir=str(output))
-            losses.append(float(read_csv(output / "stage1" / "history.csv")[0]["loss"]))
-        assert 0 < losses[1] < losses[0]  # what the pseudo-labels add
+            row = read_csv(output / "stage1" / "history.csv")[0]
+            history.append({name: float(row[name]) for name in ("loss", "supervised", "cps")})
+        for row in history:
+            assert row["loss"] == pytest.approx(row["supervised"] + row["cps"], rel=1e-6)
+        assert history[0]["cps"] > 0 == history[1]["cps"]
+
+    def test_near_rates_are_a_variant_of_stage_2(self):
+        """Of the same size, for the 3D network alone; weights of one are refused where the other is meant."""
+        seen = {}
+        for config in ("train", "train+near_rates"):
+            with undone(), torch.device("meta"):
+                made = workflow(self.root, config)
+                made.parser.parse(reset=True)
+                network = made.parser.get_parsed_content("network_def")
+                plan = made.parser.get_parsed_content("plan")
+            dilations = [
+                [branch[0].conv.dilation for branch in list(stage.decoder.pyramid[0].branches)[1:]]
+                for stage in (network.stage1.branch1, network.stage2)
+            ]
+            seen[config] = (sum(p.numel() for p in network.parameters()), *dilations, plan["aspp_rates_3d"])
+        planes, near = [(12, 12), (24, 24), (36, 36)], [[2, 2, 1], [4, 4, 2], [6, 6, 3]]
+        count = 57_370_664 + 33_069_015
+        assert seen["train"] == (count, planes, [(12, 12, 12), (24, 24, 24), (36, 36, 36)], [12, 24, 36])
+        assert seen["train+near_rates"] == (count, planes, [tuple(rates) for rates in near], near)
 
     @pytest.mark.parametrize("mode", ["faithful", "fast"])
     def test_modes(self, mode, released, example, tmp_path):

@@ -34,9 +34,18 @@ def test_format_duration(seconds, expected):
 def lines(monkeypatch, caplog):
     """Run an engine whose steps take as long as told, by a clock of our own, and return the lines."""
 
-    def run(seconds, epochs=1, length=None, output=None, start=0, **options) -> list[str]:
+    def run(seconds, epochs=1, length=None, output=None, start=0, loading=0.0, **options) -> list[str]:
         clock, durations = [1000.0], list(seconds)
         length = length or len(durations) // epochs
+
+        class Loader:
+            def __len__(self):
+                return length
+
+            def __iter__(self):
+                for number in range(length):
+                    clock[0] += loading
+                    yield number
 
         def step(engine, batch):
             clock[0] += durations.pop(0)
@@ -50,7 +59,7 @@ def lines(monkeypatch, caplog):
             engine.load_state_dict({"epoch": start, "max_epochs": epochs, "epoch_length": length})
         caplog.clear()
         with caplog.at_level(logging.INFO, logger=progress_module.__name__):
-            engine.run([0] * length, max_epochs=epochs)
+            engine.run(Loader(), max_epochs=epochs)
         return [record.getMessage() for record in caplog.records if record.name == progress_module.__name__]
 
     return run
@@ -64,6 +73,7 @@ def test_one_short_epoch(lines):
         FIRST.format("4 steps"),
         "testing will take about 6 s",  # two steps took 6 s, two are left
         "testing: step 2/4 | elapsed 6 s | remaining about 6 s",
+        "testing: 4 steps in 12 s, 0.0 % of it waiting for data",
     ]
 
 
@@ -72,7 +82,12 @@ def test_one_step_alone(lines):
         FIRST.format("1 steps"),
         "testing will take about 0 s",
         "testing: step 1/1 | elapsed 5 s | remaining about 0 s",
+        "testing: 1 steps in 5 s, 0.0 % of it waiting for data",
     ]
+
+
+def test_the_share_of_loading(lines):
+    assert lines([3] * 8, epochs=2, loading=1)[-1] == "testing: 8 steps in 32 s, 25.0 % of it waiting for data"
 
 
 def test_a_line_every_interval_and_at_the_end_of_each_epoch(lines):
@@ -87,6 +102,7 @@ def test_a_line_every_interval_and_at_the_end_of_each_epoch(lines):
         "testing: epoch 1/2 step 6/6 | loss 0.1667 | elapsed 24 s | remaining about 24 s",
         "testing: epoch 2/2 step 3/6 | loss 0.1111 | elapsed 36 s | remaining about 12 s",
         "testing: epoch 2/2 step 6/6 | loss 0.0833 | elapsed 48 s | remaining about 0 s",
+        "testing: 12 steps in 48 s, 0.0 % of it waiting for data",
     ]
 
 
@@ -102,7 +118,10 @@ def test_resumed_run_counts_its_own_steps(lines):
         "testing will take about 30 s",
         "testing: epoch 3/4 step 1/2 | elapsed 10 s | remaining about 30 s",
     ]
-    assert found[-1] == "testing: epoch 4/4 step 2/2 | elapsed 40 s | remaining about 0 s"
+    assert found[-2:] == [
+        "testing: epoch 4/4 step 2/2 | elapsed 40 s | remaining about 0 s",
+        "testing: 4 steps in 40 s, 0.0 % of it waiting for data",
+    ]
 
 
 class TestAdvice:

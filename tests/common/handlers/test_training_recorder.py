@@ -36,7 +36,8 @@ class Training:
         def step(engine: Engine, batch: int) -> dict[str, torch.Tensor]:
             with torch.no_grad():
                 self.network.weight.fill_(engine.state.epoch)
-            return {"loss": torch.tensor(losses[engine.state.iteration - 1])}
+            loss = torch.tensor(losses[engine.state.iteration - 1])
+            return {"loss": loss, "half": loss / 2, "square": loss**2}
 
         self.trainer = Engine(step)
         self.trainer.state.max_epochs = epochs
@@ -83,6 +84,16 @@ def test_what_is_there_in_the_end(tmp_path):
         ["3", "5.5", "0.5", "0.2", "0.8"],
     ]
     assert list(training.history()[0]) == ["epoch", "loss", "lr", "val_mean_dice", "val_accuracy"]
+
+
+def test_parts_of_the_loss(tmp_path):
+    rows = Training(tmp_path, parts=["square", "half"]).run().history()
+    assert list(rows[0])[:5] == ["epoch", "loss", "square", "half", "lr"]
+    assert [[row[name] for name in ("loss", "square", "half")] for row in rows] == [
+        ["1.5", "2.5", "0.75"],
+        ["3.5", "12.5", "1.75"],
+        ["5.5", "30.5", "2.75"],
+    ]
 
 
 @pytest.mark.parametrize(
