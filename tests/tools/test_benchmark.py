@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ from monai.data import MetaTensor
 from monai.inferers import sliding_window_inference
 
 from common.data import LabelScheme
+from common.networks import DualDeepLab, HybridNet3D, SSHSNet
 from tests.helpers import CODES, affine_of, noise, stored, write_nifti
 from tools.benchmark import __main__ as benchmark
 from tools.benchmark.clock import STEPS
@@ -209,12 +211,27 @@ def test_medians_shares_and_ratios():
 # ----------------------------------------------------------------------------------------------------------- end to end
 
 
+def small_sshsnet(folder: Path) -> str:
+    """Weights of a small SSHSNet for a coarse grid, with their plan: the bundle's own size takes minutes."""
+    torch.manual_seed(0)
+    stage1 = DualDeepLab(width=0.0625, layers=(1, 1, 1, 1))
+    stage2 = HybridNet3D(map_channels=32, width=0.0625, layers=(1, 1, 1, 1))
+    network = SSHSNet(stage1, stage2)
+    for stage in network.untrained():
+        network.mark_trained(stage)
+    torch.save(network.state_dict(), folder / "sshsnet.pt")
+    plan = {"spacing": [5.0, 5.0, None], "window_size": [64, 64, 4], "patch_size": [32, 32, 4]}
+    plan |= {"width": 0.0625, "layers": [1, 1, 1, 1], "learned": list(range(1, 20))}
+    (folder / "sshsnet.json").write_text(json.dumps(plan), encoding="utf-8")
+    return str(folder / "sshsnet.pt")
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> tuple[dict, list[dict], str]:
     """All models on a small phantom: JSON, CSV, and the tables."""
     folder = tmp_path_factory.mktemp("benchmark")
     files = [str(folder / f"result.{suffix}") for suffix in ("json", "csv", "md")]
-    size = ["--phantom_size", "32,48,10", "--spatial_size", "8,32,16"]
+    size = ["--phantom_size", "32,48,10", "--spatial_size", "8,32,16", "--sshsnet_checkpoint", small_sshsnet(folder)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(benchmark, "_LONG", 0.0)  # the first run counts: one run of each is enough here
         assert benchmark.main([*size, "--repeats", "1", "--threads", "1", "--output", *files]) == 0
@@ -256,6 +273,16 @@ def test_what_the_rows_hold(finished):
     assert rows["safnet"]["window"] == [8, 32, 16]
 
 
+def test_sshsnets_modes(finished):
+    """On that grid the phantom, 57 x 57 x 10 voxels, fills a window of 64 x 64 with 3 x 3 patches of 32 x 32."""
+    rows = {row["model"]: row for row in finished[0]["models"]}
+    faithful, fast = rows["sshsnet"], rows["sshsnet_fast"]
+    assert faithful["window"] == fast["window"] == [32, 32, 4]
+    assert faithful["parameters"] == fast["parameters"]
+    assert faithful["passes"] % 4 == 0 and 0 < fast["passes"] <= faithful["passes"]
+    assert "sshsnet's weights: " in finished[0]["weights"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -266,7 +293,8 @@ def test_what_the_rows_hold(finished):
         (["--precision", "fp16"], ["--precision fp16", "cpu"]),
         (["--device", "tpu"], ["--device tpu", "cuda"]),
         (["--volumes", "nowhere.nii.gz"], ["nowhere.nii.gz", "does not exist"]),
-        (["--checkpoint", "nowhere.pt"], ["nowhere.pt", "no weights"]),
+        (["--checkpoint", "nowhere.pt"], ["nowhere.pt", "no weights", "--checkpoint"]),
+        (["--sshsnet_checkpoint", "nowhere.pt"], ["nowhere.pt", "no weights", "--sshsnet_checkpoint"]),
         (["--output", "table.xls"], ["table.xls", ".csv"]),
         (["--phantom_size", "4,4,4"], ["--phantom_size 4,4,4", "8 or more"]),
         (["--models", "safnet", "--phantom_size", "32,32,8", "--spatial_size", "8,30,16"], ["safnet", "16"]),

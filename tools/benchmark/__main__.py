@@ -1,4 +1,4 @@
-"""Measure SAFNet beside MONAI's SegResNet and nnU-Net's network on the same volumes: ``python -m tools.benchmark``.
+"""Measure SAFNet and SSHSNet beside SegResNet and nnU-Net's network on the same volumes: ``python -m tools.benchmark``.
 
 The rows:
 
@@ -9,6 +9,9 @@ The rows:
   spacing, windows that overlap by half with Gaussian weights, mirrored over all three axes (8 passes each),
   probabilities resampled back, the same writer (:mod:`tools.benchmark.nnunet_plan`,
   :mod:`tools.benchmark.nnunet_inference`). No fold ensemble, which would multiply the network's time by five.
+- ``sshsnet``, ``sshsnet_fast``: that bundle's own ``inference.json``, over all windows and patches as the authors'
+  program, and round the spine that stage 1 finds. With random weights everything looks like a spine to stage 1: what
+  the fast mode then saves is the least that it can save. Pass weights.
 - ``start``, ``command``: SAFNet's command line as a process, up to the first volume, and whole for one volume.
 
 How: each model has a process of its own, in which all is built before; in each repeat all models take their turn. A
@@ -73,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         "--phantom_size", type=_sizes, default=(512, 512, 15), help="columns,rows,slices; default: 512,512,15"
     )
     parser.add_argument("--checkpoint", help="SAFNet's weights; default: random")
+    parser.add_argument("--sshsnet_checkpoint", help="SSHSNet's weights; default: random")
     parser.add_argument("--spatial_size", type=_sizes, help="SAFNet's grid; default: the weights' or the bundle's own")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N; default: cpu")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="autocast; default: fp32")
@@ -85,15 +89,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _bundle_ids(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the ids that the weights were trained with, and the grid."""
-    ids: dict[str, Any] = {}
-    if arguments.checkpoint is not None:
-        if not Path(arguments.checkpoint).is_file():
-            raise InputError(arguments.checkpoint, "there are no weights", "pass --checkpoint with a file of weights")
-        ids |= {name: value for name, value in read_plan(arguments.checkpoint).items() if name != LEARNED}
+def _checkpoints(arguments: argparse.Namespace) -> dict[str, str | None]:
+    """Return the weights of each bundle."""
+    given = {"safnet": ("--checkpoint", arguments.checkpoint)}
+    given["sshsnet"] = ("--sshsnet_checkpoint", arguments.sshsnet_checkpoint)
+    for option, path in given.values():
+        if path is not None and not Path(path).is_file():
+            raise InputError(path, "there are no weights", f"pass {option} with a file of weights")
+    return {bundle: path for bundle, (_, path) in given.items()}
+
+
+def _bundle_ids(checkpoints: dict[str, str | None], arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Return for each bundle the ids that its weights were trained with, and for SAFNet the grid."""
+    ids = {bundle: {} if path is None else read_plan(path) for bundle, path in checkpoints.items()}
+    ids = {bundle: {name: value for name, value in plan.items() if name != LEARNED} for bundle, plan in ids.items()}
     if arguments.spatial_size:
-        ids["spatial_size"] = list(arguments.spatial_size)
+        ids["safnet"]["spatial_size"] = list(arguments.spatial_size)
     return ids
 
 
@@ -138,7 +149,8 @@ def _benchmark(
     """
     device = find_device(arguments.device)
     Precision(arguments.precision, device)
-    ids = _bundle_ids(arguments)
+    checkpoints = _checkpoints(arguments)
+    ids = _bundle_ids(checkpoints, arguments)
     phantom = arguments.volumes is None
     volumes = make_phantom(folder / "phantom", arguments.phantom_size) if phantom else find_volumes(arguments.volumes)
     if arguments.threads:
@@ -148,7 +160,7 @@ def _benchmark(
         "machine": describe_machine(device, arguments.threads),
         "precision": arguments.precision,
         "volumes": _describe(volumes, phantom),
-        "weights": _weights(arguments.checkpoint, phantom),
+        "weights": _weights(checkpoints, phantom),
         "plan": make_plan(volumes.median_spacing, volumes.median_shape, _CLASSES).__dict__,
         "load_before": load(),
     }
@@ -163,8 +175,8 @@ def _benchmark(
                 str(folder / name),
                 str(device),
                 arguments.precision,
-                arguments.checkpoint,
-                ids,
+                checkpoints[bundle],
+                ids[bundle],
                 arguments.threads,
             )
             model = Worker(job) if name in MODELS else Command(name, job)
@@ -187,10 +199,11 @@ def _describe(volumes: Volumes, phantom: bool) -> str:
     return f"{'phantom, ' if phantom else ''}{len(volumes.items)} of {shapes} voxels (first: {spacing} mm)"
 
 
-def _weights(checkpoint: str | None, phantom: bool) -> str:
-    text = f"SAFNet's weights: {checkpoint}; the others' are random" if checkpoint else "random weights"
+def _weights(checkpoints: dict[str, str | None], phantom: bool) -> str:
+    given = [f"{bundle}'s weights: {path}" for bundle, path in checkpoints.items() if path is not None]
+    what = "; ".join([*given, "random weights elsewhere" if given else "random weights"])
     later = "the phantom's own labels" if phantom else "noise"
-    return f"{text}, on which a network's time does not depend; the steps after such a network work on {later}"
+    return f"{what}, on which a network's time does not depend; the steps after such a network work on {later}"
 
 
 def main(argv: list[str] | None = None) -> int:

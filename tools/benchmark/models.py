@@ -46,15 +46,21 @@ class Model:
         title: what it is, in words.
         ids: from the bundle's grid and the volumes to the ids that replace those of ``inference.json``.
         bundle: whose ``inference.json`` it is.
+        counted: the part of the network whose inputs are counted as passes; "": the network itself.
     """
 
     title: str
     ids: Callable[[Grid, Volumes], dict[str, Any]]
     bundle: str = "safnet"
+    counted: str = ""
 
 
-def _safnet(grid: Grid, volumes: Volumes) -> dict[str, Any]:
+def _as_it_is(grid: Grid, volumes: Volumes) -> dict[str, Any]:
     return {}
+
+
+def _sshsnet_fast(grid: Grid, volumes: Volumes) -> dict[str, Any]:
+    return {"mode": "fast"}
 
 
 def _padded(network: dict[str, Any], divisor: Sequence[int]) -> dict[str, Any]:
@@ -116,9 +122,11 @@ def _sliding(volumes: Volumes) -> dict[str, Any]:
 
 
 MODELS = {
-    "safnet": Model("SAFNet, one pass", _safnet),
+    "safnet": Model("SAFNet, one pass", _as_it_is),
     "segresnet": Model("SegResNet, one pass on the same grid", _segresnet),
     "dynunet": Model("DynUNet, one pass on the same grid", _dynunet),
     "segresnet_sliding": Model("SegResNet, sliding window, mirrored", _segresnet_sliding),
     "dynunet_sliding": Model("DynUNet, sliding window, mirrored", _dynunet_sliding),
+    "sshsnet": Model("SSHSNet, faithful: all windows and patches", _as_it_is, "sshsnet", "stage2"),
+    "sshsnet_fast": Model("SSHSNet, fast: round the spine that stage 1 finds", _sshsnet_fast, "sshsnet", "stage2"),
 }

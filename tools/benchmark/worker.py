@@ -67,11 +67,15 @@ class _Run:
         torch.manual_seed(0)
         self.folder = Path(job.output_dir)
         self.folder.mkdir(parents=True)
-        own = MODELS[job.model].ids(self._grid(), job.volumes)
-        checkpoint = None if own else job.checkpoint
-        if checkpoint is None:
+        model = MODELS[job.model]
+        own = model.ids(self._grid(), job.volumes)
+        checkpoint = None if "network_def" in own else job.checkpoint
+        random = checkpoint is None
+        if random:
             # Weights that are read and hashed as a user's are.
             network = self._workflow(own).parser.get_parsed_content("network_def")
+            for stage in getattr(network, "untrained", list)():
+                network.mark_trained(stage)
             checkpoint = str(self.folder / "model.pt")
             torch.save(network.state_dict(), checkpoint)
             del network
@@ -79,17 +83,18 @@ class _Run:
         workflow.initialize()
         parser = workflow.parser
         self.evaluator = parser.get_parsed_content("evaluator")
-        made_up = job.volumes.labels and (own or job.checkpoint is None)
+        made_up = job.volumes.labels and random
         scores = LabelScores(job.volumes.labels, parser.get_parsed_content("label_scheme")) if made_up else None
         self.clock = StepClock(self.device, scores)
         self.clock.attach(self.evaluator)
         self.passes = 0
         network = parser.get_parsed_content("network_def")
-        network.register_forward_hook(self._count)
+        network.get_submodule(model.counted).register_forward_hook(self._count)
+        inferer = parser.get_parsed_content("inferer")
         self.description = {
-            "title": MODELS[job.model].title,
+            "title": model.title,
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
-            "window": list(getattr(parser.get_parsed_content("inferer"), "roi_size", self.grid.size)),
+            "window": list(getattr(inferer, "roi_size", getattr(inferer, "patch_size", self.grid.size))),
             "memory_before": self._memory_now(),
         }
 
@@ -118,8 +123,8 @@ class _Run:
         self.grid = Grid(tuple(image.shape[1:]), tuple(spacing.tolist()))
         return self.grid
 
-    def _count(self, *arguments: Any) -> None:
-        self.passes += 1
+    def _count(self, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        self.passes += len(inputs[0])
 
     def _memory_now(self) -> int | None:
         if self.device.type == "cuda":
