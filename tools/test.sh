@@ -5,4 +5,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 setup tests/requirements.txt
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
-exec .venv/bin/python -m pytest "$@"
+# A process for each core (a bundle's tests need up to 2 GB), a file's tests in one of them, each with one thread.
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+exec .venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile "$@"
