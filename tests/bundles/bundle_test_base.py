@@ -159,6 +159,8 @@ class BundleTests:
     train_transforms: Sequence[str] = ("train#deterministic_transforms",)
     # Configurations that are laid over inference.json, not over train.json.
     inference_overlays: Sequence[str] = ()
+    # Configurations that are laid over train.json and evaluate.json.
+    evaluation_overlays: Sequence[str] = ()
     # What a training's output folder holds besides what every training leaves.
     also_left: Sequence[str] = ()
     # Settings of the network that matter in training only.
@@ -301,6 +303,8 @@ class BundleTests:
                 continue
             content = read_json(file)
             base = bases["inference" if file.stem in self.inference_overlays else "train"]
+            if file.stem in self.evaluation_overlays:
+                base = base | ConfigParser.load_config_file(self.root / "configs" / "evaluate.json")
             new = {key.lstrip("+").split("#")[0] for key in content} - base.keys()
             new -= {"initialize", "run", "finalize"}  # what `monai.bundle run` itself asks for
             unused = {key for key in new if not any(f"@{key}" in word for word in strings(content))}

@@ -30,6 +30,7 @@ class TestSSHSNet(SpineBundleTests):
     batch_shape = (2, 1, 32, 64, 4)
     channel_axis = -4
     inference_overlays = ("ensemble",)
+    evaluation_overlays = ("evaluate_stage1",)
     also_left = ("stage1",)
     training_arguments = ("pretrained_path",)
     pauses = BundleTests.pauses
@@ -115,6 +116,24 @@ class TestSSHSNet(SpineBundleTests):
         for row in history:
             assert row["loss"] == pytest.approx(row["supervised"] + row["cps"], rel=1e-6)
         assert history[0]["cps"] > 0 == history[1]["cps"]
+
+    def test_evaluation_of_stage_1_alone(self, trained, dataset, tmp_path):
+        """It has its own weights, and its own scores: those of stage 1 in the whole pipeline."""
+        ids = {**self.tiny, **self.split, "dataset_dir": str(dataset), "distances": "false"}
+        weights = {"alone": trained / "stage1" / "model.pt", "whole": trained / "model.pt"}
+        run(self.root, "evaluate+evaluate_stage1", **ids, checkpoint=str(weights["alone"]), output_dir=str(tmp_path))
+        scores = [float(row["dice"]) for row in read_csv(tmp_path / "dice.csv") if row["dice"]]
+        with undone():
+            made = workflow(self.root, "evaluate+evaluate_stage1", **ids, checkpoint=str(weights["whole"]))
+            made.parser["weights"]["network"] = "@network"
+            made.parser["output_dir"] = str(tmp_path / "whole")
+            made.initialize()
+            made.run()
+        assert scores == [float(row["dice"]) for row in read_csv(tmp_path / "whole" / "dice.csv") if row["dice"]]
+        with pytest.raises(RuntimeError):
+            run(
+                self.root, "evaluate+evaluate_stage1", **ids, checkpoint=str(weights["whole"]), output_dir=str(tmp_path)
+            )
 
     def test_near_rates_are_a_variant_of_stage_2(self):
         """Of the same size, for the 3D network alone; weights of one are refused where the other is meant."""
