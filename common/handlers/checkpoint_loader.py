@@ -66,8 +66,8 @@ def load_weights(
 class StrictCheckpointLoader:
     """Load weights before an engine runs.
 
-    MONAI's ``CheckpointLoader`` shows a traceback for each way in which a file can be wrong; this one line. And that one
-    loads at each start of the engine. Here an application may put other weights into the network once the engine is
+    MONAI's ``CheckpointLoader`` shows a traceback for each way in which a file can be wrong; this one line. And that
+    one loads at each start of the engine. Here an application may put other weights into the network once the engine is
     built, as federated learning does before each of its rounds, and they stay there.
 
     Args:

@@ -90,7 +90,7 @@ class SSHSNet(nn.Module):
         self.slices_at_once = slices_at_once
         self.probability_mode = probability_mode
         self.floor_starts = floor_starts
-        # 1 or 0; numbers and no booleans, as federated learning takes differences and means of all that a network holds.
+        # 1 or 0: no booleans, as federated learning takes differences and means of all that a network holds.
         self.register_buffer("stages_trained", torch.zeros(len(STAGES)))
 
     def mark_trained(self, stage: str) -> None:

@@ -70,7 +70,7 @@ class TwoStage(nn.Module):
         self.classifier_size = (int(classifier_size[0]), int(classifier_size[1]))
         self.segmenter_size = (int(segmenter_size[0]), int(segmenter_size[1]))
         self.always_segment = always_segment
-        # 1 or 0; numbers and no booleans, as federated learning takes differences and means of all that a network holds.
+        # 1 or 0: no booleans, as federated learning takes differences and means of all that a network holds.
         self.register_buffer("stages_trained", torch.zeros(len(STAGES)))
         # TorchScript sees attributes, but no constants of the module.
         self.closed_logit = CLOSED_LOGIT

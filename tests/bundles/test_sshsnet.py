@@ -31,6 +31,7 @@ class TestSSHSNet(SpineBundleTests):
     channel_axis = -4
     inference_overlays = ("ensemble",)
     also_left = ("stage1",)
+    first_stage = "stage1"
     training_arguments = ("pretrained_path",)
     pauses = BundleTests.pauses
     train_transforms = ("train#deterministic_transforms",)
