@@ -191,8 +191,7 @@ class HostTests:
                     [value for _, value in tracked.history(found, name)], [value for _, value in wanted], rtol=1e-4
                 )
         assert tracked.runs[-1].data.params["max_epochs"] == "2"
-        (artifact,) = tracked.client.list_artifacts(tracked.runs[-1].info.run_id)
-        assert artifact.path.startswith("config_") and read_json(folder / artifact.path)["max_epochs"] == 2
+        assert read_json(next(folder.glob("config_*.json")))["max_epochs"] == 2
 
         # Evaluation and inference into the same database, each as a run that is finished.
         weights = {**self.tiny, "dataset_dir": str(dataset), "checkpoint": str(folder / "model.pt"), "device": "cpu"}
