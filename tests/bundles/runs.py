@@ -144,6 +144,7 @@ def run(root: Path, config: str, **ids: Any) -> None:
         made = workflow(root, config, **ids)
         made.initialize()
         made.run()
+        made.finalize()
 
 
 def run_in_ranks(root: Path, config: str, ranks: int, **ids: Any) -> None:
