@@ -42,7 +42,7 @@ def bundle_version(bundle_root: str | Path) -> tuple[str, str]:
 
 def provenance(
     bundle_root: str | Path,
-    weights: str | Path | Sequence[str | Path],
+    weights: str | Path | Sequence[str | Path] | None,
     source: str | Path | None,
     settings: Mapping[str, Any],
     files: Sequence[Path] | None = None,
@@ -51,7 +51,8 @@ def provenance(
 
     Args:
         bundle_root: the bundle's folder.
-        weights: the weights that were used; several where their results were averaged.
+        weights: the weights that were used; several where their results were averaged; None for weights that came from
+            no file, but from the application that runs the bundle.
         source: the scan that was segmented, a path form of :class:`common.data.ScanReader`; None for a data set.
         settings: what was set, by id.
         files: what the source consists of; by default the files of a scan.
@@ -60,9 +61,12 @@ def provenance(
         Bundle, version, SHA-256 of weights and source, settings, library versions, machine and time (UTC).
     """
     name, number = bundle_version(bundle_root)
-    one = isinstance(weights, str | Path)
-    used = [{"file": str(Path(file).resolve()), "sha256": sha256_of(file)} for file in ([weights] if one else weights)]
-    result: dict[str, Any] = {"bundle": name, "version": number, "weights": used[0] if one else used}
+    result: dict[str, Any] = {"bundle": name, "version": number, "weights": None}
+    if weights is not None:
+        one = isinstance(weights, str | Path)
+        files_used = [weights] if one else weights
+        used = [{"file": str(Path(file).resolve()), "sha256": sha256_of(file)} for file in files_used]
+        result["weights"] = used[0] if one else used
     if source is not None:
         files = source_files(source) if files is None else files
         result["input"] = {"file": str(Path(source).resolve())}

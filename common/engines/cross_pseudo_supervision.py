@@ -93,6 +93,8 @@ class CrossPseudoSupervisionTrainer(Trainer):
         amp: fp16 with a gradient scaler, one for both branches.
         to_kwargs: further arguments of ``prepare_batch``.
         amp_kwargs: further arguments of ``torch.autocast``.
+        decollate: hand batch and output to the handlers as lists of items, as MONAI's handlers expect them; scalars,
+            the loss among them, then stand in each item, as plain numbers.
 
     Raises:
         InputError: the labelled data have no batch, or ``distributed`` without several processes.
@@ -126,6 +128,7 @@ class CrossPseudoSupervisionTrainer(Trainer):
         amp: bool = False,
         to_kwargs: dict[str, Any] | None = None,
         amp_kwargs: dict[str, Any] | None = None,
+        decollate: bool = True,
     ) -> None:
         if len(optimizers) != 2:
             raise ValueError(f"expected an optimiser for each of two branches, got {len(optimizers)}")
@@ -139,7 +142,7 @@ class CrossPseudoSupervisionTrainer(Trainer):
             prepare_batch=prepare_batch,
             handlers=train_handlers,
             amp=amp,
-            decollate=False,
+            decollate=decollate,
             to_kwargs=to_kwargs,
             amp_kwargs=amp_kwargs,
         )

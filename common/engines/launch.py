@@ -25,6 +25,7 @@ import torch.distributed as dist
 
 import common
 from common.engines.id_values import check_value
+from common.engines.tracking import check_tracking, tracking_ids
 from common.errors import InputError
 
 __all__ = ["Switches", "check_bundle", "one_of", "start_run"]
@@ -102,7 +103,8 @@ def check_ids(argv: Sequence[str]) -> None:
         argv: the words after ``python -m monai.bundle``.
 
     Raises:
-        InputError: names the id, and the nearest one that exists; or see :func:`common.engines.id_values.check_value`.
+        InputError: names the id, and the nearest one that exists; or see :func:`common.engines.id_values.check_value`
+            and :func:`common.engines.tracking.check_tracking`.
     """
     given = _arguments(argv)
     if "config_file" not in given or not argv or argv[0] != "run":
@@ -115,6 +117,7 @@ def check_ids(argv: Sequence[str]) -> None:
     if not defaults:
         return
     known = {name.lstrip("+").replace("#", "::").split("::")[0] for name in defaults}
+    known |= tracking_ids(given.get("tracking"))
     for name, text in given.items():
         top = name.lstrip("+").replace("#", "::").split("::")[0]
         if name in _RUN_ARGUMENTS:
@@ -126,6 +129,7 @@ def check_ids(argv: Sequence[str]) -> None:
         near = difflib.get_close_matches(top, sorted(known - {"imports"}), n=1)
         hint = f"did you mean --{near[0]}?" if near else "the ids are at the top of the configuration file"
         raise InputError(f"--{name}", "is not an id of this configuration", hint)
+    check_tracking(given)
 
 
 class _RunLog(logging.FileHandler):

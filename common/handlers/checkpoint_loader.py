@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 
 from common.data.plan import LEARNED, check_plan, read_plan
 from common.errors import InputError
@@ -64,9 +64,11 @@ def load_weights(
 
 
 class StrictCheckpointLoader:
-    """Load weights when an engine starts.
+    """Load weights before an engine runs.
 
-    MONAI's ``CheckpointLoader`` shows a traceback for each way in which a file can be wrong; this one line.
+    MONAI's ``CheckpointLoader`` shows a traceback for each way in which a file can be wrong; this one line. And that
+    one loads at each start of the engine. Here an application may put other weights into the network once the engine is
+    built, as federated learning does before each of its rounds, and they stay there.
 
     Args:
         path: the weights; None: there are none to load.
@@ -101,9 +103,10 @@ class StrictCheckpointLoader:
         self.learned = read_plan(path).get(LEARNED)
 
     def attach(self, engine: Engine) -> None:
-        """Load at the start of ``engine``'s run."""
-        if self.path is not None:
-            engine.add_event_handler(Events.STARTED, self)
+        """Load.
 
-    def __call__(self, engine: Engine) -> None:
-        load_weights(getattr(self.network, "module", self.network), self.path, self.device, self.complete)
+        Raises:
+            InputError: see :func:`load_weights`.
+        """
+        if self.path is not None:
+            load_weights(getattr(self.network, "module", self.network), self.path, self.device, self.complete)

@@ -52,7 +52,7 @@ class EvaluationReport:
         output_dir: the folder.
         scheme: name of the label scheme.
         bundle_root: for the provenance.
-        weights: for the provenance.
+        weights: for the provenance; None where they came from no file.
         settings: for the provenance.
         group_by: an entry of the datalist's cases by which the summary is divided too, such as ``sequence``.
         overlays: whether to draw each case with its reference, ``NAME_overlay.png``.
@@ -67,7 +67,7 @@ class EvaluationReport:
         output_dir: str | Path,
         scheme: str,
         bundle_root: str | Path,
-        weights: str | Path,
+        weights: str | Path | None,
         settings: Mapping[str, Any] | None = None,
         group_by: str = "",
         overlays: bool = False,

@@ -54,7 +54,7 @@ class FrameReport:
         output_dir: the folder.
         frames: of the data set, by number.
         bundle_root: for the provenance.
-        weights: for the provenance.
+        weights: for the provenance; None where they came from no file.
         settings: for the provenance.
         gate_threshold: from which probability on a frame passes the gate.
         threshold: from which probability on a pixel is foreground.
@@ -82,7 +82,7 @@ class FrameReport:
         output_dir: str | Path,
         frames: Sequence[LabelledFrame],
         bundle_root: str | Path,
-        weights: str | Path,
+        weights: str | Path | None,
         settings: Mapping[str, Any] | None = None,
         gate_threshold: float = 0.5,
         threshold: float = 0.5,

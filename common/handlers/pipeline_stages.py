@@ -76,17 +76,23 @@ class LaterStage:
         folder: the pipeline's folder, with ``model.pt`` and ``model_last.pt`` where the later stage was trained.
         stage: which stage was trained: ``classifier``.
         weights: the folder of its ``model.pt``.
+        network: the pipeline that the trained stage belongs to, which is to know of it.
     """
 
-    def __init__(self, folder: str | Path, stage: str, weights: str | Path) -> None:
+    def __init__(self, folder: str | Path, stage: str, weights: str | Path, network: TwoStage | None = None) -> None:
         self.folder, self.stage, self.weights = Path(folder), stage, Path(weights) / _WEIGHTS
+        self.network = network
 
     def attach(self, engine: Engine) -> None:
         """Act when ``engine`` has trained."""
         engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        if not self.weights.is_file() or (dist.is_available() and dist.is_initialized() and dist.get_rank() > 0):
+        if not self.weights.is_file():
+            return
+        if self.network is not None:
+            self.network.mark_trained(self.stage)
+        if dist.is_available() and dist.is_initialized() and dist.get_rank() > 0:
             return
         own = torch.load(self.weights, map_location="cpu", weights_only=True)
         new = {f"{self.stage}.{name}": tensor for name, tensor in own.items()}
@@ -96,7 +102,7 @@ class LaterStage:
             state = torch.load(path, map_location="cpu", weights_only=True)
             if all(torch.equal(state[name], tensor) for name, tensor in new.items()):
                 continue
-            state["stages_trained"][STAGES.index(self.stage)] = True
+            state["stages_trained"][STAGES.index(self.stage)] = 1
             with atomic_path(path) as temporary, open(temporary, "wb") as file:
                 torch.save(state | new, file)
             logger.info("%s has the new %s", path, self.stage)

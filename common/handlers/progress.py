@@ -59,7 +59,7 @@ class Progress:
 
     def _started(self, engine: Engine) -> None:
         self.begin = self.last = time.monotonic()
-        self.first_iteration = engine.state.iteration
+        self.first_iteration, self.first_epoch = engine.state.iteration, engine.state.epoch
         self.reported = -1
         self.waited = 0.0
         self.estimated = False
@@ -90,7 +90,8 @@ class Progress:
 
     def _remaining(self, engine: Engine) -> float:
         done = engine.state.iteration - self.first_iteration
-        left = engine.state.max_epochs * engine.state.epoch_length - engine.state.iteration
+        # An evaluator of a federated training counts epochs like the trainer, but its steps from 0.
+        left = (engine.state.max_epochs - self.first_epoch) * engine.state.epoch_length - done
         return (time.monotonic() - self.begin) / max(done, 1) * left
 
     def _step(self, engine: Engine) -> None:
@@ -118,7 +119,8 @@ class Progress:
         length = engine.state.epoch_length
         step = (engine.state.iteration - 1) % length + 1
         output = engine.state.output
-        loss = f" | loss {float(output['loss'].detach()):.4f}" if isinstance(output, dict) and "loss" in output else ""
+        output = output[0] if isinstance(output, list) and output else output
+        loss = f" | loss {float(output['loss']):.4f}" if isinstance(output, dict) and "loss" in output else ""
         epoch = f"epoch {engine.state.epoch}/{engine.state.max_epochs} " if engine.state.max_epochs > 1 else ""
         logger.info(
             "%s: %sstep %d/%d%s | elapsed %s | remaining about %s",

@@ -80,6 +80,8 @@ class TrainingRecorder:
         self.parts = ("loss", *parts)
         self._losses: list[torch.Tensor] = []  # of each step, a number for each part
         self._scaler: Mapping[str, Any] = {}
+        self._resumed_epoch = 0
+        self._done = False
         exists = (self.folder / STATE).is_file()
         if exists and not resume and publish_to is None:
             raise InputError(
@@ -110,13 +112,18 @@ class TrainingRecorder:
         except Exception as error:
             problem = f"does not fit this training ({type(error).__name__})"
             raise InputError(path, problem, "resume with the settings it began with") from error
-        self._done = epoch >= engine.state.max_epochs or self._patience_is_over(epoch)
-        if not self._done:
-            engine.state.epoch, engine.state.iteration = epoch, iteration
         logger.info("Resuming behind epoch %d of %d (%s)", epoch, engine.state.max_epochs, path)
+        self._resumed_epoch = epoch
+        engine.state.epoch, engine.state.iteration = epoch, iteration
+        # Ignite refuses fewer epochs than there were. Whether all are done is asked when the engine starts: federated
+        # learning says only then how many more there are to be.
+        engine.state.max_epochs = max(engine.state.max_epochs, epoch)
 
     def _started(self, engine: Engine) -> None:
-        if self.resume and self._done:
+        if self.resume:
+            done, self._resumed_epoch = self._resumed_epoch, 0  # once: a federated training starts again and again
+            self._done = done >= engine.state.max_epochs or self._patience_is_over(done)
+        if self._done:
             logger.info("The training in %s is finished; raise --max_epochs to go on", self.folder)
             engine.terminate()
             return
@@ -137,12 +144,12 @@ class TrainingRecorder:
     def _step(self, engine: Engine) -> None:
         output = engine.state.output
         output = output[0] if isinstance(output, list) else output
-        loss = output["loss"]
+        loss = torch.as_tensor(output["loss"])
         if not torch.isfinite(loss.detach()).all():
             raise InputError(
                 "loss", f"became {float(loss)} in epoch {engine.state.epoch}", "pass a lower --lr or --precision fp32"
             )
-        self._losses.append(torch.stack([output[part].detach().float().cpu() for part in self.parts]))
+        self._losses.append(torch.stack([torch.as_tensor(output[part]).detach().float().cpu() for part in self.parts]))
 
     def _epoch(self, engine: Engine) -> None:
         row: dict[str, float] = {"epoch": engine.state.epoch}
@@ -214,7 +221,7 @@ class TrainingRecorder:
             torch.save(content, file)
 
     def _completed(self, engine: Engine) -> None:
-        if not self.history or (self.resume and self._done):
+        if not self.history or self._done:
             return
         weights = (self.folder / (BEST if self.best_epoch else LAST)).resolve()
         if self.best_epoch:

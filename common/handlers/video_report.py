@@ -37,7 +37,7 @@ class VideoReport:
         output_dir: the folder.
         sequences: of the data set, by number.
         bundle_root: for the provenance.
-        weights: for the provenance.
+        weights: for the provenance; None where they came from no file.
         settings: for the provenance.
         drop_ends: leave out each sequence's first and last frame from the scores, as the protocol does.
 
@@ -49,7 +49,7 @@ class VideoReport:
         output_dir: str | Path,
         sequences: Sequence[VideoSequence],
         bundle_root: str | Path,
-        weights: str | Path,
+        weights: str | Path | None,
         settings: Mapping[str, Any] | None = None,
         drop_ends: bool = True,
     ) -> None:

@@ -90,15 +90,16 @@ class SSHSNet(nn.Module):
         self.slices_at_once = slices_at_once
         self.probability_mode = probability_mode
         self.floor_starts = floor_starts
-        self.register_buffer("stages_trained", torch.zeros(len(STAGES), dtype=torch.bool))
+        # 1 or 0: no booleans, as federated learning takes differences and means of all that a network holds.
+        self.register_buffer("stages_trained", torch.zeros(len(STAGES)))
 
     def mark_trained(self, stage: str) -> None:
         """Note that a stage (one of ``STAGES``) has been trained."""
-        self.stages_trained[STAGES.index(stage)] = True
+        self.stages_trained[STAGES.index(stage)] = 1
 
     def untrained(self) -> list[str]:
         """Return the stages that have not been trained."""
-        return [stage for stage in STAGES if not self.stages_trained[STAGES.index(stage)]]
+        return [stage for stage in STAGES if self.stages_trained[STAGES.index(stage)] < 0.5]
 
     def train(self, mode: bool = True) -> SSHSNet:
         """Set the mode of the second stage; the first stays in evaluation mode."""

@@ -70,18 +70,19 @@ class TwoStage(nn.Module):
         self.classifier_size = (int(classifier_size[0]), int(classifier_size[1]))
         self.segmenter_size = (int(segmenter_size[0]), int(segmenter_size[1]))
         self.always_segment = always_segment
-        self.register_buffer("stages_trained", torch.zeros(len(STAGES), dtype=torch.bool))
+        # 1 or 0: no booleans, as federated learning takes differences and means of all that a network holds.
+        self.register_buffer("stages_trained", torch.zeros(len(STAGES)))
         # TorchScript sees attributes, but no constants of the module.
         self.closed_logit = CLOSED_LOGIT
 
     def mark_trained(self, stage: str) -> None:
         """Note that a stage (one of ``STAGES``) has been trained."""
-        self.stages_trained[STAGES.index(stage)] = True
+        self.stages_trained[STAGES.index(stage)] = 1
 
     def untrained(self) -> list[str]:
         """Return the stages that the network needs and that have not been trained; with a threshold of 0, no gate."""
         needed = STAGES if self.threshold > 0 else STAGES[1:]
-        return [stage for stage in needed if not self.stages_trained[STAGES.index(stage)]]
+        return [stage for stage in needed if self.stages_trained[STAGES.index(stage)] < 0.5]
 
     @torch.jit.export
     def classify(self, x: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import shutil
@@ -23,6 +22,7 @@ from monai.data import decollate_batch
 
 import common
 from common.data.provenance import sha256_of
+from tests.bundles.host_tests import HostTests
 from tests.bundles.runs import (
     ROOT,
     Finished,
@@ -30,6 +30,8 @@ from tests.bundles.runs import (
     copy_of,
     equal,
     files_of,
+    read_csv,
+    read_json,
     run,
     run_in_ranks,
     undone,
@@ -40,15 +42,6 @@ from tests.bundles.runs import (
 SCHEMA = ROOT.parent / "shared" / "schemas" / "meta_schema_20240725.json"
 ORIENTATIONS = ("RAS", "LPS", "PIR", "SRP", "LAS")  # two of them left-handed; the sagittal one is the phantom's
 TRACE = "Traceback (most recent call last)"
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def strings(content: Any) -> Iterator[str]:
@@ -133,7 +126,7 @@ MISTAKES = {
 }
 
 
-class BundleTests:
+class BundleTests(HostTests):
     """The base of the bases for one kind of data, from which a bundle's own class inherits.
 
     A base for a kind of data sets what is below, writes the methods that raise ``NotImplementedError``, and has three

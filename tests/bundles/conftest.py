@@ -14,7 +14,14 @@ from common.data.phantom import make_spine_phantom
 pytest.register_assert_rewrite(
     *(
         f"tests.bundles.{name}"
-        for name in ("bundle_test_base", "spine_bundle_tests", "video_bundle_tests", "clip_bundle_tests", "runs")
+        for name in (
+            "bundle_test_base",
+            "host_tests",
+            "spine_bundle_tests",
+            "video_bundle_tests",
+            "clip_bundle_tests",
+            "runs",
+        )
     )
 )
 

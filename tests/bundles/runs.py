@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
 import logging
@@ -38,6 +39,15 @@ def files_of(root: Path, config: str) -> list[str]:
     """
     kind, *over = config.split("+")
     return [str(root / "configs" / f"{name}.json") for name in [*CONFIGS.get(kind, ["train", kind]), *over]]
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def words(ids: dict[str, Any]) -> list[str]:
@@ -134,6 +144,7 @@ def run(root: Path, config: str, **ids: Any) -> None:
         made = workflow(root, config, **ids)
         made.initialize()
         made.run()
+        made.finalize()
 
 
 def run_in_ranks(root: Path, config: str, ranks: int, **ids: Any) -> None:

@@ -60,6 +60,7 @@ class SpineBundleTests(BundleTests):
     network_ids = ("plan", "label_scheme", "num_classes")
     metrics = ("val_mean_dice", "val_accuracy")
     segmentation = "_seg.nii.gz"
+    quick: Mapping[str, Any] = {"distances": False}
     table = "dice.csv"
     pauses = BundleTests.pauses | {"with workers": (2, 1, {"num_workers": 2, "selection": "accuracy"})}
     mistakes: Mapping[str, Mistake] = {

@@ -80,6 +80,8 @@ class TestBESS(VideoBundleTests):
     metrics = ("val_negative_loss", "val_mean_dice")
     table = "frames.csv"
     also_left = ("classifier",)
+    first_stage = "classifier"
+    quick: Mapping[str, Any] = {"samples": 20, "panel_frames": 0, "save_masks": False}
     training_arguments = ("dropout",)
     mistakes: Mapping[str, Mistake] = VideoBundleTests.mistakes | {
         "empty data": Mistake("train", {"dataset_dir": "{empty}"}, ["{empty}", "holds no labelled frames", "README"]),

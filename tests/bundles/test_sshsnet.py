@@ -32,6 +32,7 @@ class TestSSHSNet(SpineBundleTests):
     inference_overlays = ("ensemble",)
     evaluation_overlays = ("evaluate_stage1",)
     also_left = ("stage1",)
+    first_stage = "stage1"
     training_arguments = ("pretrained_path",)
     pauses = BundleTests.pauses
     train_transforms = ("train#deterministic_transforms",)
@@ -125,7 +126,7 @@ class TestSSHSNet(SpineBundleTests):
         scores = [float(row["dice"]) for row in read_csv(tmp_path / "dice.csv") if row["dice"]]
         with undone():
             made = workflow(self.root, "evaluate+evaluate_stage1", **ids, checkpoint=str(weights["whole"]))
-            made.parser["weights"]["network"] = "@network"
+            made.parser["validate#handlers#0#network"] = "@network"
             made.parser["output_dir"] = str(tmp_path / "whole")
             made.initialize()
             made.run()

@@ -64,3 +64,7 @@ def test_provenance(bundle, monkeypatch):
 def test_a_whole_data_set_has_no_input(bundle):
     found = provenance(bundle, bundle / "model.pt", None, {})
     assert "input" not in found and found["settings"] == {}
+
+
+def test_weights_that_came_from_no_file(bundle):
+    assert provenance(bundle, None, None, {})["weights"] is None

@@ -62,7 +62,11 @@ def training(
     optimizers = [torch.optim.Adam(branch.parameters(), lr=1e-2) for branch in (network.branch1, network.branch2)]
     options = {"device": "cpu", "optimizers": optimizers, "loss_function": MarginalDiceCELoss()} | options
     return CrossPseudoSupervisionTrainer(
-        max_epochs=epochs, train_data_loader=labelled, unlabelled=unlabelled, network=network, **options
+        max_epochs=epochs,
+        train_data_loader=labelled,
+        unlabelled=unlabelled,
+        network=network,
+        **{"decollate": False} | options,
     )
 
 

@@ -123,3 +123,13 @@ def test_weights_of_a_stage_that_was_never_trained_are_refused(trained, threshol
     with pytest.raises(InputError) as error:
         load_weights(pipeline(0.0, threshold), path, complete=True)
     assert str(error.value).startswith(f"{path}: {problem}")
+
+
+def test_the_pipeline_knows_that_its_earlier_stage_was_trained(tmp_path):
+    network = pipeline(1.0)
+    handler = LaterStage(tmp_path / "run", "classifier", tmp_path / "classifier", network)
+    begin(handler)  # nothing has been trained
+    assert "classifier" in network.untrained()
+    saved(network.classifier, tmp_path / "classifier")
+    begin(handler)
+    assert network.untrained() == ["segmenter"]

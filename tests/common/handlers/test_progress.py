@@ -34,7 +34,7 @@ def test_format_duration(seconds, expected):
 def lines(monkeypatch, caplog):
     """Run an engine whose steps take as long as told, by a clock of our own, and return the lines."""
 
-    def run(seconds, epochs=1, length=None, output=None, start=0, loading=0.0, **options) -> list[str]:
+    def run(seconds, epochs=1, length=None, output=None, start=0, restarted=False, loading=0.0, **options) -> list[str]:
         clock, durations = [1000.0], list(seconds)
         length = length or len(durations) // epochs
 
@@ -57,6 +57,8 @@ def lines(monkeypatch, caplog):
         Progress("testing", **options).attach(engine)
         if start:
             engine.load_state_dict({"epoch": start, "max_epochs": epochs, "epoch_length": length})
+        if restarted:
+            engine.state.iteration = 0
         caplog.clear()
         with caplog.at_level(logging.INFO, logger=progress_module.__name__):
             engine.run(Loader(), max_epochs=epochs)
@@ -122,6 +124,24 @@ def test_resumed_run_counts_its_own_steps(lines):
         "testing: epoch 4/4 step 2/2 | elapsed 40 s | remaining about 0 s",
         "testing: 4 steps in 40 s, 0.0 % of it waiting for data",
     ]
+
+
+def test_an_evaluator_that_counts_epochs_with_its_trainer(lines):
+    """As MONAI's does: the epoch is the trainer's, the steps are its own."""
+
+    def at_epoch_5(engine):
+        return {"loss": 0.25} if engine.state.epoch == 5 else None
+
+    found = lines([10] * 2, epochs=5, length=2, start=4, restarted=True, output=at_epoch_5)
+    assert found[1:3] == [
+        "testing will take about 10 s",
+        "testing: epoch 5/5 step 1/2 | loss 0.2500 | elapsed 10 s | remaining about 10 s",
+    ]
+
+
+def test_the_loss_of_decollated_output(lines):
+    found = lines([1, 1], output=lambda engine: [{"loss": 0.125}, {"loss": 0.125}])
+    assert found[-2].startswith("testing: step 2/2 | loss 0.1250 |")
 
 
 class TestAdvice:

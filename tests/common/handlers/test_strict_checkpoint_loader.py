@@ -22,14 +22,16 @@ def weights(tmp_path) -> Path:
     return tmp_path / "model.pt"
 
 
-def test_loads_when_the_engine_starts(weights):
+def test_loads_when_it_is_attached_and_never_again(weights):
     network, seen = nn.Linear(2, 3), []
     loader = StrictCheckpointLoader(weights, network, plan=PLAN)
     assert not torch.equal(network.weight, torch.ones(3, 2))  # not before
     engine = Engine(lambda engine, batch: seen.append(network.weight.detach().clone()))
     loader.attach(engine)
+    assert torch.equal(network.weight, torch.ones(3, 2))
+    nn.init.constant_(network.weight, 2.0)  # what an application puts into the network stays there
     engine.run([0])
-    assert torch.equal(seen[0], torch.ones(3, 2))
+    assert torch.equal(seen[0], torch.full((3, 2), 2.0))
 
 
 def test_no_path_is_nothing_to_load():
@@ -63,8 +65,7 @@ def test_learned(weights):
     assert StrictCheckpointLoader(weights, nn.Linear(2, 3), plan=PLAN).learned is None
 
 
-def test_weights_of_another_network_are_refused_at_the_start(weights):
-    engine = Engine(lambda engine, batch: None)
-    StrictCheckpointLoader(weights, nn.Linear(5, 3), plan=PLAN).attach(engine)
+def test_weights_of_another_network_are_refused_before_the_engine_runs(weights):
+    loader = StrictCheckpointLoader(weights, nn.Linear(5, 3), plan=PLAN)
     with pytest.raises(InputError, match=r"model\.pt: does not fit this network \(1 of 2 tensors"):
-        engine.run([0])
+        loader.attach(Engine(lambda engine, batch: None))

@@ -209,6 +209,24 @@ class TestResume:
         assert [row["epoch"] for row in training.history()] == ["1", "2", "3", "4", "5"]
         assert epoch_of(tmp_path / "model.pt") == 5
 
+    @pytest.mark.parametrize("configured", [1, 3])
+    def test_rounds_of_a_federated_training(self, tmp_path, configured):
+        """How many epochs there are to be is known only when the engine starts, and it starts for each round."""
+        Training(tmp_path, epochs=2).run()
+        scores = (0.1, 0.3, 0.2, 0.4)
+        training = Training(tmp_path, scores, losses=[1.0] * 8, epochs=configured, resume=True)
+        for epochs in (3, 4):
+            training.trainer.state.max_epochs = training.trainer.state.epoch + 1
+            training.run()
+            assert [row["epoch"] for row in training.history()] == [str(n + 1) for n in range(epochs)]
+        assert epoch_of(tmp_path / "model.pt") == 4
+
+    def test_fewer_epochs_than_there_were(self, tmp_path):
+        Training(tmp_path).run()
+        before = (tmp_path / "history.csv").read_text()
+        Training(tmp_path, epochs=1, resume=True).run()
+        assert (tmp_path / "history.csv").read_text() == before
+
     def test_a_folder_with_a_training_is_refused_without_it(self, tmp_path):
         Training(tmp_path).run()
         with pytest.raises(InputError, match="holds a training already; pass --resume true"):

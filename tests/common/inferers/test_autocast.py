@@ -30,6 +30,12 @@ def test_computes_in_the_type_and_returns_single_precision(dtype):
     assert not torch.is_autocast_enabled("cpu")
 
 
+def test_another_network_than_the_engines():
+    part, whole, image = Spy(), Spy(), torch.rand(1, 1, 4, 6, 6)
+    assert torch.equal(AutocastInferer(network=part)(image, whole), part.convolution(image))
+    assert not hasattr(whole, "seen")
+
+
 def test_single_precision_is_the_default_even_inside_autocast():
     network = Spy()
     with torch.autocast("cpu", dtype=torch.bfloat16):
