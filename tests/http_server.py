@@ -15,7 +15,7 @@ class _Quiet(SimpleHTTPRequestHandler):
     broken: frozenset[str] = frozenset()
     moved: dict[str, str] = {}  # noqa: RUF012
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         if self.path in self.moved:
             self.send_response(302)
             self.send_header("Location", self.moved[self.path])

@@ -24,7 +24,7 @@ _SHIPPED = ("LICENSE", "common", "configs", "docs", "models")
 _LEFT_BY_RUNS = ("data", "eval", "output")
 # What a training by a host application leaves in models/ besides these belongs to that training.
 _MODEL_FILES = ("model.pt", "model.json", "model.ts", "provenance.json")
-_TEXTS = (".md", ".txt")
+_TEXT = ".md"
 
 
 def find_bundles(folder: Path, names: Sequence[str] = ()) -> list[Path]:
@@ -108,7 +108,7 @@ def _is_clutter(name: str) -> bool:
 
 def _is_model_file(name: str) -> bool:
     file = name.removeprefix("models/")
-    return file in _MODEL_FILES or ("/" not in file and file.endswith(_TEXTS))
+    return file in _MODEL_FILES or ("/" not in file and file.endswith(_TEXT))
 
 
 def large_files(root: Path) -> list[dict[str, Any]]:
@@ -140,7 +140,7 @@ def is_recipe(root: Path) -> bool:
     models = root / "models"
     there = [path for path in models.iterdir() if not _is_clutter(path.name)] if models.is_dir() else []
     listed = any(str(entry.get("path", "")).startswith("models/") for entry in large_files(root))
-    return not listed and all(path.suffix in _TEXTS for path in there)
+    return not listed and all(path.suffix == _TEXT for path in there)
 
 
 def copy_bundle(root: Path, target: Path) -> None:
