@@ -23,6 +23,8 @@ _SMALL_DATA = {
     "phantom_cases": 6, "phantom_sequences": 8, "phantom_length": 8, "phantom_size": [64, 96],
     "num_validation": 1, "cache_rate": 0.0, "num_workers": 0,
 }  # fmt: skip
+# How MONAI's errors begin that say where, not what.
+_WRAPPERS = ("Failed to instantiate", "Failed to evaluate")
 
 
 @dataclass
@@ -151,17 +153,26 @@ def put_random_weights(bundle: Bundle) -> None:
 
 
 def problem_of(check: Callable[[], None]) -> str:
-    """Run a check; return what is wrong, in one line, without the errors that MONAI wraps around it."""
+    """Run a check; return what is wrong, in one line."""
     try:
         check()
     except (Exception, SystemExit) as error:
-        link: BaseException = error
-        while (before := link.__cause__ or link.__context__) is not None and not str(link).startswith("the schema"):
-            link = before
-        text = " ".join(str(link).split()) or "no message"
-        kind = "" if isinstance(link, RuntimeError | ValueError | SystemExit) else f"{type(link).__name__}: "
+        cause = _cause(error)
+        text = " ".join(str(cause).split()) or "no message"
+        kind = "" if isinstance(cause, RuntimeError | ValueError | SystemExit) else f"{type(cause).__name__}: "
         return f"{kind}{text[:400]}"
     return ""
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return the bundle's own refusal where that is the cause, else what MONAI has wrapped in errors of its own."""
+    chain = [error]
+    while (before := chain[-1].__cause__ or chain[-1].__context__) is not None and before not in chain:
+        chain.append(before)
+    for link in chain:
+        if type(link).__name__ == "InputError":  # of the bundle's copy of the shared code
+            return link
+    return next((link for link in chain if not str(link).startswith(_WRAPPERS)), chain[-1])
 
 
 def main() -> None:
