@@ -25,13 +25,18 @@ class Copy:
 
     def metadata(self, **entries: Any) -> None:
         """Change entries; None takes one away."""
-        self.edit("configs/metadata.json", lambda content: content.update(entries))
+
+        def change(content: dict[str, Any]) -> None:
+            content |= entries
+            for name in [name for name, value in entries.items() if value is None]:
+                del content[name]
+
+        self.edit("configs/metadata.json", change)
 
     def edit(self, name: str, change: Callable[[dict[str, Any]], object]) -> None:
         """Change a JSON file and write it as it should be."""
         content = json.loads((self / name).read_text())
         change(content)
-        content = {key: value for key, value in content.items() if value is not None}
         (self / name).write_text(json.dumps(content, indent=4, ensure_ascii=False) + "\n")
 
     def replace(self, name: str, old: str, new: str) -> None:
