@@ -30,6 +30,7 @@ from tests.bundles.runs import (
     copy_of,
     equal,
     files_of,
+    put_random_weights,
     read_csv,
     read_json,
     run,
@@ -219,16 +220,7 @@ class BundleTests(HostTests):
     def released(self, shared: Path, request: pytest.FixtureRequest) -> Path:
         """A copy of the bundle as a zip holds it, with random weights in ``models/``."""
         bundle = copy_of(self.root, shared / "elsewhere" / self.name)
-        with undone():
-            made = workflow(self.root, "inference", **self.tiny)
-            made.parser.parse(reset=True)
-            torch.manual_seed(0)
-            network = made.parser.get_parsed_content("network_def")
-            plan = made.parser.get_parsed_content("plan")
-        for stage in getattr(network, "untrained", list)():
-            network.mark_trained(stage)
-        torch.save(network.state_dict(), bundle / "models" / "model.pt")
-        (bundle / "models" / "model.json").write_text(json.dumps(plan), encoding="utf-8")
+        put_random_weights(self.root, bundle, self.tiny)
         return bundle
 
     def segmentation_of(self, example: Path, output: Path) -> Path:

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,6 +166,23 @@ def copy_of(root: Path, target: Path) -> Path:
     shutil.copytree(root, target, symlinks=False, ignore=left_out)
     (target / "models").mkdir(exist_ok=True)
     return target
+
+
+def put_random_weights(root: Path, bundle: Path, ids: Mapping[str, Any]) -> None:
+    """Give a copy of a bundle the weights of an untrained network, which count as trained, and their plan.
+
+    ``root``: the bundle in the repository; ``ids``: its settings.
+    """
+    with undone():
+        made = workflow(root, "inference", **ids)
+        made.parser.parse(reset=True)
+        torch.manual_seed(0)
+        network = made.parser.get_parsed_content("network_def")
+        plan = made.parser.get_parsed_content("plan")
+    for stage in getattr(network, "untrained", list)():
+        network.mark_trained(stage)
+    torch.save(network.state_dict(), bundle / "models" / "model.pt")
+    (bundle / "models" / "model.json").write_text(json.dumps(plan), encoding="utf-8")
 
 
 def content_of(folder: Path) -> dict[str, bytes]:

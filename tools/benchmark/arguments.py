@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
 from common.data.atomic import write_json, write_text
 from common.errors import InputError
+from tools.arguments import OneLineParser
 
 __all__ = ["OneLineParser", "check_outputs", "find_device", "positive", "words", "write_outputs"]
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """A parser whose help is a module's docstring and whose errors are one line, with exit status 1.
-
-    Args:
-        program: the command.
-        docstring: of its module.
-    """
-
-    def __init__(self, program: str, docstring: str | None) -> None:
-        about, _, details = str(docstring).partition("\n")
-        super().__init__(program, None, about, details, formatter_class=argparse.RawDescriptionHelpFormatter)
-
-    def error(self, message: str) -> NoReturn:
-        """Say it in one line."""
-        print(f"error: {message}; see --help", file=sys.stderr)
-        sys.exit(1)
 
 
 def words(allowed: Sequence[str]) -> Callable[[str], list[str]]:

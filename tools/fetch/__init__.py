@@ -1,0 +1,1 @@
+"""Packages of bundles, downloaded and unpacked with care."""

@@ -1,0 +1,1 @@
+"""Bundles as zip files, the same bytes every time."""

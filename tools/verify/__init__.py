@@ -1,0 +1,1 @@
+"""What the Model Zoo asks of a bundle, checked in one go."""
