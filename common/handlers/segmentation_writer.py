@@ -47,6 +47,9 @@ class SegmentationWriter:
         output_format: ``nii.gz``, ``nii``, ``mha`` or ``nrrd``; None: NIfTI for NIfTI and DICOM, else the scan's own;
             ``dicom-seg``: ``NAME_seg.dcm`` (:mod:`common.data.dicom_seg`), which is left out where nothing was found.
 
+    Attributes:
+        written: the label map of each scan that this run has finished, by the scan's name; None where DICOM has none.
+
     It takes from the engine ``pred``: (1, X, Y, Z) label values on the scan's own grid, with the scan's path in
     ``meta["filename_or_obj"]``; and from the batch ``id``, the stem of the files.
 
@@ -74,6 +77,7 @@ class SegmentationWriter:
             words = ", ".join([suffix[1:] for suffix in LABEL_SUFFIXES] + [SEG_FORMAT])
             raise InputError(f"--output_format {output_format}", "is not known", f"choose one of {words}")
         self.rows: dict[str, list[dict[str, Any]]] = {}
+        self.written: dict[str, Path | None] = {}
 
     def attach(self, engine: Engine) -> None:
         """Follow the evaluator."""
@@ -172,6 +176,7 @@ class SegmentationWriter:
         self._write_rows()
         origin = provenance(self.bundle_root, self.weights, source, self.settings)
         write_json(paths["provenance"], {"segmentation": target.name if written else None} | origin)
+        self.written[name] = target if written else None
         where = target if written else "no DICOM SEG, which has no way to say so"
         logger.info("%d/%s %s: %d structures -> %s", number, self.count, name, len(self.rows[name]), where)
         return target
