@@ -29,7 +29,7 @@ __all__ = ["SEG_FORMAT", "SEG_SUFFIX", "Algorithm", "check_seg_source", "write_d
 SEG_FORMAT = "dicom-seg"  # what an output format is called
 SEG_SUFFIX = ".dcm"
 _MANUFACTURER = "The spine segmentation bundles project"
-_OTHER_FORMAT = "choose another --output_format, such as nii.gz"
+_OTHER_FORMAT = "choose another --output_format"
 # Of the patient and the study; DICOM wants these to be there, and lets them be empty.
 _MAY_BE_EMPTY = (
     "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate", "StudyTime",

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.dummy import DummyProcess
 from pathlib import Path
@@ -28,16 +28,7 @@ import common
 from common.engines.id_values import check_value
 from common.errors import InputError
 
-__all__ = [
-    "Switches",
-    "check_bundle",
-    "check_given",
-    "end_run",
-    "error_line",
-    "one_of",
-    "refusals",
-    "start_run",
-]
+__all__ = ["Switches", "check_bundle", "check_given", "end_run", "error_line", "one_of", "refusals", "start_run"]
 
 logger = logging.getLogger(__name__)
 
@@ -126,13 +117,12 @@ def check_ids(argv: Sequence[str]) -> None:
         check_given({name: text for name, text in given.items() if name not in _RUN_ARGUMENTS}, defaults)
 
 
-def check_given(given: Mapping[str, str], defaults: Mapping[str, Any], options: Collection[str] = ()) -> None:
+def check_given(given: Mapping[str, str], defaults: Mapping[str, Any]) -> None:
     """Refuse ids that a configuration does not define, and what they cannot be set to.
 
     Args:
         given: the ids and what they are set to, as a command line has it.
         defaults: the configuration.
-        options: names of a program's own options, which may have been meant.
 
     Raises:
         InputError: names the id, and the nearest one that exists; or see :func:`common.engines.id_values.check_value`.
@@ -140,7 +130,7 @@ def check_given(given: Mapping[str, str], defaults: Mapping[str, Any], options: 
     known = {_top(name) for name in defaults}
     for name, text in given.items():
         if _top(name) not in known:
-            near = difflib.get_close_matches(_top(name), sorted((known - {"imports"}).union(options)), n=1)
+            near = difflib.get_close_matches(_top(name), sorted(known - {"imports"}), n=1)
             hint = f"did you mean --{near[0]}?" if near else "the ids are at the top of the configuration file"
             raise InputError(f"--{name}", "is not an id of this configuration", hint)
         if name in defaults:

@@ -190,4 +190,4 @@ class SegmentationWriter:
 
     def _completed(self, engine: Engine) -> None:
         self._write_rows()
-        logger.info("Label maps, overlays and %s are in %s", VOLUMES, self.folder)
+        logger.info("Label maps and %s are in %s", VOLUMES, self.folder)

@@ -44,7 +44,7 @@ class TestScanList:
     def test_only_dicom_can_be_written_as_dicom(self, tmp_path):
         pytest.importorskip("highdicom")
         path = write(tmp_path / "scans" / "a.nii")
-        line = f"{path}: is no DICOM, to which a DICOM SEG could refer; choose another --output_format, such as nii.gz"
+        line = f"{path}: is no DICOM, to which a DICOM SEG could refer; choose another --output_format"
         assert message(ScanList, path, "dicom-seg") == line
         write_slices(tmp_path / "scans" / "b", GOOD, np.eye(4))
         scans = ScanList(tmp_path / "scans", "dicom-seg")
