@@ -99,18 +99,19 @@ class BundleSettings:
         self.files = [root / "configs" / "inference.json"]
         self._defaults = _read(self.files[0])
         given = dict(ids or {})
-        if own := sorted(given.keys() & OPTIONS.keys()):
-            raise InputError(f"--{own[0]}", f"is {OPTIONS[own[0]]} here", f"pass it as {OPTIONS[own[0]]}")
+        if named := sorted(given.keys() & OPTIONS.keys()):
+            raise InputError(f"--{named[0]}", f"is {OPTIONS[named[0]]} here", f"pass it as {OPTIONS[named[0]]}")
         plan = read_plan(self.weights)
         self._lay_over(plan.get("model"))
         if fast:
             self._make_fast()
         self._check(given)
-        learned = {name: value for name, value in plan.items() if name in self._defaults}
-        scheme = learned.get("label_scheme")
-        if scheme is not None and "num_classes" in self._defaults:
-            learned["num_classes"] = self._channels(scheme)
-        self.ids = {"bundle_root": str(root), "checkpoint": self.weights} | learned | given
+        compared = self._defaults.get("plan", {})  # what a run has to have in common with its weights' training
+        own = {name: value for name, value in plan.items() if name in compared and name in self}
+        scheme = own.get("label_scheme")
+        if scheme is not None and "num_classes" in self:
+            own["num_classes"] = self._channels(scheme)
+        self.ids = {"bundle_root": str(root), "checkpoint": self.weights} | own | given
         self._check(self.ids)
 
     def __contains__(self, name: str) -> bool:

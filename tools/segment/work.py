@@ -155,7 +155,7 @@ class VideoWork(Work):
         return [Failure(failure.where, str(failure)) for failure in self.listed.failures]
 
     def part(self, engine: Engine) -> Part:
-        place = int(engine.state.batch[0]["source"])
+        place = int(engine.state.batch["source"][0])  # an iteration begins with the batch as the loader gives it
         number = f"{place + 1}/{self.left} " if self.left > 1 else ""
         return Part(number + self.listed.names[place], self.listed.opened[place].frame_count)
 
