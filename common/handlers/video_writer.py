@@ -142,7 +142,7 @@ class VideoSegmentationWriter:
         found = read_provenance(self.folder / f"{name}_seg.json")
         if found is None:
             return None
-        if other := differences(found, self._provenance(Path(source), self._files(Path(source)), {})):
+        if other := differences(found, self._provenance(Path(source), self._files(Path(source)))):
             return other
         names = [str(found.get("segmentation")), f"{name}_frames.csv"]
         if self.overlay:
@@ -150,8 +150,8 @@ class VideoSegmentationWriter:
         complete = found.get("complete") is True and found.get("mask_format") == self.mask_format
         return [] if complete and all((self.folder / one).exists() for one in names) else None
 
-    def _provenance(self, path: Path, files: list[Path], settings: Mapping[str, Any]) -> dict[str, Any]:
-        return provenance(self.bundle_root, self.weights, path, self.settings | settings, files=files)
+    def _provenance(self, path: Path, files: list[Path]) -> dict[str, Any]:
+        return provenance(self.bundle_root, self.weights, path, self.settings, files=files)
 
     @staticmethod
     def _files(path: Path) -> list[Path]:
@@ -291,9 +291,9 @@ class VideoSegmentationWriter:
             "overlay": overlay.name if self.overlay else None,
             "mask_format": self.mask_format,
             "complete": complete and place not in self.clips.broken,
+            "frames": self._table.rows,
         }
-        origin = self._provenance(path, files, {"frames": self._table.rows})
-        write_json(self.folder / f"{self._name}_seg.json", about | origin)
+        write_json(self.folder / f"{self._name}_seg.json", about | self._provenance(path, files))
         self.written[self._name] = mask
         passed = f", {self._passed} passed the gate" if self._gated else ""
         found = f"something found in {self._found}"

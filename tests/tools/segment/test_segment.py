@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from common.data.atomic import write_json
-from common.data.video import VideoSequence
+from common.data.video import open_source
 from common.engines import launch
 from common.errors import InputError
 from common.handlers import SegmentationWriter
@@ -25,7 +25,7 @@ from tests.bundles.runs import ROOT, copy_of, run
 from tests.common.handlers.video_runs import scene
 from tests.helpers import noise, write_nifti
 from tests.tools.segment.conftest import AFFINE, SHAPE, TINY
-from tests.video_files import write_video
+from tests.video_files import cut, write_video
 from tools.segment import segment
 from tools.segment.__main__ import main
 
@@ -141,17 +141,17 @@ class TestVideos:
             "one_mask.mkv", "one_overlay.mp4", "one_frames.csv", "one_seg.json", "statistics.json", "log.txt",
         }  # fmt: skip
         told = json.loads((tmp_path / "out" / "statistics.json").read_text())["videos"]["one"]
-        masks = [frame.image[..., 0] > 0 for frame in VideoSequence(tmp_path / "out" / "one_mask.mkv")]
+        with open_source(tmp_path / "out" / "one_mask.mkv") as source:
+            masks = [frame.image[..., 0] > 0 for frame in source]
         assert (told["frames"], told["frames_found"]) == (7, sum(bool(mask.any()) for mask in masks))
         assert told["mean_area_share"] == pytest.approx(np.mean([mask.mean() for mask in masks]), abs=1e-4)
         assert told["max_area_share"] == pytest.approx(max(mask.mean() for mask in masks), abs=1e-4)
         assert told["segmentation"] == "one_mask.mkv" and told["input"] == str(video)
 
     def test_a_folder_of_which_one_breaks_off(self, weights, tmp_path):
-        for name in ("good", "bad"):
-            write_video(tmp_path / "videos" / f"{name}.avi", scene(40), "mjpeg", "yuvj420p")
-        bad = tmp_path / "videos" / "bad.avi"
-        bad.write_bytes(bad.read_bytes()[: bad.stat().st_size // 2])
+        (tmp_path / "videos").mkdir()
+        write_video(tmp_path / "videos" / "good.mkv", scene(40), options={"g": "5"})
+        bad = cut(write_video(tmp_path / "videos" / "bad.mkv", scene(40), options={"g": "5"}), 0.5)
         names = {"weights": weights("bess"), "ids": {"gate_threshold": 0}, "output_format": "png"}
         result = segment("bess", tmp_path / "videos", tmp_path / "out", **names)
         assert [item.name for item in result.items] == ["bad", "good"] and not any(i.kept for i in result.items)
@@ -283,12 +283,13 @@ class TestAgain:
         command += ["--weights", str(weights("safnet"))]
         process = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "0"},
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         assert next((line for line in process.stdout if line.startswith("1/42 a: ")), None)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=300)
-        assert process.returncode == 130
+        # Python ends by the signal where an expression (of the configuration) was interrupted: 130 to a shell.
+        assert process.returncode in (130, -signal.SIGINT)
         assert err == "interrupted; what was finished is kept, and the same command goes on from there\n"
         done = {path.name.split("_")[0] for path in (tmp_path / "out").glob("*_seg.json")}
         assert 1 <= len(done) < 42 and "a" in done
