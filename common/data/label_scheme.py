@@ -31,6 +31,7 @@ class Structure:
         name: short name, such as ``L4`` or ``L4/L5``.
         description: the name in words.
         color: red, green, blue, each 0..255.
+        snomed: code and meaning in SNOMED CT, as DICOM lists them (CID 7603 vertebrae, CID 7604 discs).
     """
 
     value: int
@@ -38,6 +39,7 @@ class Structure:
     name: str
     description: str
     color: tuple[int, int, int]
+    snomed: tuple[str, str]
 
     @property
     def is_disc(self) -> bool:
@@ -70,7 +72,14 @@ class LabelScheme:
             raise ValueError(f"unknown label scheme {name!r}; choose one of {', '.join(known)}")
         self.name = name
         self.all_structures = tuple(
-            Structure(row["value"], row["channel"].get(name, -1), row["name"], row["description"], tuple(row["color"]))
+            Structure(
+                value=row["value"],
+                channel=row["channel"].get(name, -1),
+                name=row["name"],
+                description=row["description"],
+                color=tuple(row["color"]),
+                snomed=tuple(row["snomed"]),
+            )
             for row in rows
         )
         self.structures = tuple(sorted((s for s in self.all_structures if s.channel > 0), key=lambda s: s.channel))

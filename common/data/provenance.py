@@ -15,8 +15,9 @@ from typing import Any
 import torch
 
 from common.data.scan_reader import source_files
+from common.errors import InputError
 
-__all__ = ["bundle_version", "provenance", "sha256_of"]
+__all__ = ["bundle_version", "differences", "provenance", "read_provenance", "sha256_of"]
 
 _LIBRARIES = ("torch", "monai", "numpy", "nibabel", "SimpleITK", "av")
 
@@ -80,3 +81,46 @@ def provenance(
         "hardware": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine() + " CPU",
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def read_provenance(path: str | Path) -> dict[str, Any] | None:
+    """Read what :func:`provenance` told of a result; None where there is no such file.
+
+    Raises:
+        InputError: the file is not what was written.
+    """
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(path, f"cannot be read ({error})", "remove it") from error
+    if not isinstance(found, dict):
+        raise InputError(path, "does not tell where a result comes from", "remove it")
+    return found
+
+
+def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Name what tells a result from the one that the same files and settings would give.
+
+    Where files lie, the machine, its device, library versions and time are not compared.
+
+    Args:
+        found: what :func:`read_provenance` gave.
+        wanted: what :func:`provenance` gives now.
+
+    Returns:
+        ``bundle``, ``version``, ``weights``, ``input`` and ids of settings; empty where it is the same result.
+    """
+    found, wanted = (json.loads(json.dumps(one, default=str)) for one in (found, wanted))
+    names = [key for key in ("bundle", "version") if found.get(key) != wanted.get(key)]
+    names += [key for key in ("weights", "input") if _contents(found.get(key)) != _contents(wanted.get(key))]
+    before, now = (one.get("settings") if isinstance(one.get("settings"), dict) else {} for one in (found, wanted))
+    return names + [key for key in now if key != "device" and before.get(key) != now[key]]
+
+
+def _contents(files: Any) -> Any:
+    """Return what is in files of a provenance, in the place of where they lie."""
+    if isinstance(files, list):
+        return [_contents(file) for file in files]
+    return {key: value for key, value in files.items() if key != "file"} if isinstance(files, dict) else files

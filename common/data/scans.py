@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from common.data.cases import scan_files
+from common.data.dicom_seg import SEG_FORMAT, check_seg_source
 from common.data.dicom_series import list_series, split_path
 from common.data.label_writer import scan_name
 from common.data.scan_checks import check_scan
@@ -30,6 +32,7 @@ class ScanList:
     Args:
         source: a file (NIfTI, .mha, .nrrd, DICOM); one DICOM series (``FOLDER#SERIESUID``); a folder of files; a folder
             that holds DICOM series, at any depth; or a data set's folder with ``images/``. None is refused.
+        output_format: what the results are written as; for ``dicom-seg`` a scan has to be in DICOM.
 
     Attributes:
         items: ``{"image": path, "id": name}`` for each scan that can be read; the path is one that
@@ -40,7 +43,7 @@ class ScanList:
         InputError: nothing is given, it does not exist, or there is no readable scan in it.
     """
 
-    def __init__(self, source: str | os.PathLike | None) -> None:
+    def __init__(self, source: str | os.PathLike | None, output_format: str | None = None) -> None:
         if source in (None, "", "None"):
             raise InputError("input", "no scan is given", _HINT)
         self.source = _as_given(str(source))
@@ -54,6 +57,8 @@ class ScanList:
         taken: dict[str, str] = {}
         for path in paths:
             try:
+                if output_format == SEG_FORMAT:
+                    check_seg_source(path)
                 check_scan(path)
                 # Series may lie at any depth, where one name may occur twice: the folders between are part of it.
                 name = scan_name(path, root=place if not one and scan_format(path) == "dicom" else None)
@@ -83,6 +88,10 @@ class ScanList:
         if not paths:
             raise InputError(folder, f"holds no scan ({FORMATS})", "put the scans there or pass another --input")
         return paths
+
+    def leave_out(self, names: Collection[str]) -> None:
+        """Take the scans of these names off the list; a data set that was made from it sees that too."""
+        self.items[:] = [item for item in self.items if item["id"] not in names]
 
     def finish(self) -> None:
         """Report the failures once the rest is done.

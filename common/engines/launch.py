@@ -15,7 +15,8 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from multiprocessing.dummy import DummyProcess
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +29,7 @@ from common.engines.id_values import check_value
 from common.engines.tracking import check_tracking, tracking_ids
 from common.errors import InputError
 
-__all__ = ["Switches", "check_bundle", "one_of", "start_run"]
+__all__ = ["Switches", "check_bundle", "check_given", "end_run", "error_line", "one_of", "refusals", "start_run"]
 
 logger = logging.getLogger(__name__)
 
@@ -116,20 +117,34 @@ def check_ids(argv: Sequence[str]) -> None:
             defaults |= json.loads(file.read_text(encoding="utf-8"))
     if not defaults:
         return
-    known = {name.lstrip("+").replace("#", "::").split("::")[0] for name in defaults}
-    known |= tracking_ids(given.get("tracking"))
-    for name, text in given.items():
-        top = name.lstrip("+").replace("#", "::").split("::")[0]
-        if name in _RUN_ARGUMENTS:
-            continue
-        if top in known:
-            if name in defaults:
-                check_value(name, text, defaults[name])
-            continue
-        near = difflib.get_close_matches(top, sorted(known - {"imports"}), n=1)
-        hint = f"did you mean --{near[0]}?" if near else "the ids are at the top of the configuration file"
-        raise InputError(f"--{name}", "is not an id of this configuration", hint)
+    ids = {name: text for name, text in given.items() if name not in _RUN_ARGUMENTS}
+    check_given(ids, defaults, tracking_ids(given.get("tracking")))
     check_tracking(given)
+
+
+def check_given(given: Mapping[str, str], defaults: Mapping[str, Any], others: Collection[str] = ()) -> None:
+    """Refuse ids that a configuration does not define, and what they cannot be set to.
+
+    Args:
+        given: the ids and what they are set to, as a command line has it.
+        defaults: the configuration.
+        others: further ids that may be given.
+
+    Raises:
+        InputError: names the id, and the nearest one that exists; or see :func:`common.engines.id_values.check_value`.
+    """
+    known = {_top(name) for name in defaults} | set(others)
+    for name, text in given.items():
+        if _top(name) not in known:
+            near = difflib.get_close_matches(_top(name), sorted(known - {"imports"}), n=1)
+            hint = f"did you mean --{near[0]}?" if near else "the ids are at the top of the configuration file"
+            raise InputError(f"--{name}", "is not an id of this configuration", hint)
+        if name in defaults:
+            check_value(name, text, defaults[name])
+
+
+def _top(name: str) -> str:
+    return name.lstrip("+").replace("#", "::").split("::")[0]
 
 
 class _RunLog(logging.FileHandler):
@@ -163,27 +178,54 @@ def start_run(output_dir: str | os.PathLike, bundle: str) -> str:
         raise InputError(folder, f"cannot be written ({error.strerror})", "choose another --output_dir") from error
     handler.setFormatter(logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s"))
     root = logging.getLogger()
-    for old in [h for h in root.handlers if isinstance(h, _RunLog)]:
-        root.removeHandler(old)
-        old.close()
+    end_run()
     root.addHandler(handler)
     _log_file = folder / "log.txt"
     logger.info("%s %s writes to %s", bundle, common.__version__, folder)
     return str(folder)
 
 
-def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print one line for the user; the traceback goes to the log file."""
+def end_run() -> None:
+    """Close the log of the run that :func:`start_run` began; a process may begin another."""
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, _RunLog)]:
+        root.removeHandler(handler)
+        handler.close()
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Give the refusal itself of a component, which MONAI wraps in errors of its own.
+
+    Raises:
+        InputError: what a component has raised.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause = _first_cause(error)
+        if isinstance(cause, InputError) and cause is not error:
+            raise cause from error
+        raise
+
+
+def error_line(error: BaseException) -> str:
+    """Return what a user reads of an error, one line; the traceback goes to the log file of the latest run."""
     cause = _first_cause(error)
-    expected = kind is KeyboardInterrupt or isinstance(cause, InputError)
-    log_file = _keep("".join(traceback.format_exception(kind, error, trace)), _log_file, needed=not expected)
-    if kind is KeyboardInterrupt:
-        line = "interrupted; what was finished is kept"
-    elif expected:
-        line = f"error: {cause}"
-    else:
-        message = " ".join(str(cause).split()) or "no message"
-        line = f"error: {type(cause).__name__}: {message[:400]}; the traceback is in {log_file}"
+    interrupted = isinstance(error, KeyboardInterrupt)
+    expected = interrupted or isinstance(cause, InputError)
+    log_file = _keep("".join(traceback.format_exception(error)), _log_file, needed=not expected)
+    if interrupted:
+        return "interrupted; what was finished is kept"
+    if expected:
+        return f"error: {cause}"
+    message = " ".join(str(cause).split()) or "no message"
+    return f"error: {type(cause).__name__}: {message[:400]}; the traceback is in {log_file}"
+
+
+def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print one line for the user."""
+    line = error_line(error.with_traceback(trace))
     sys.stdout.flush()
     print(line, file=sys.stderr, flush=True)
     # A cache is filled by a pool of threads. One that is still at its scan when Python ends is cut off within C++ code,

@@ -16,7 +16,7 @@ from monai.engines.utils import IterationEvents
 from PIL import Image
 
 from common.data.atomic import atomic_path, write_json
-from common.data.provenance import provenance
+from common.data.provenance import differences, provenance, read_provenance
 from common.data.video import ClipStream, MaskVideoWriter, OverlayVideoWriter, write_mask_png
 from common.data.video.frame_folder import frame_files
 from common.data.video.row_writer import RowWriter
@@ -73,6 +73,9 @@ class VideoSegmentationWriter:
         device: of the network; on CUDA each step is waited for, so that its time is its own.
         stages: the engine's inferer, where it is one of two stages.
 
+    Attributes:
+        written: the mask of each video that this run has finished, by the video's name; also of one that breaks off.
+
     It takes from the engine ``pred`` (T, H, W) or (T, 1, H, W), the masks on the source's grid, and ``prob`` (T, ...),
     probabilities on any grid; from a two-stage network ``p_present``, ``passes`` and ``seg_ran`` (T); and from the
     batch what :class:`common.data.video.ClipStream` gives.
@@ -102,6 +105,7 @@ class VideoSegmentationWriter:
         self.bundle_root, self.weights, self.settings = bundle_root, weights, dict(settings or {})
         self.overlay, self.mask_format, self.overwrite = overlay, mask_format, overwrite
         self.threshold, self._times = float(threshold), FrameTimes(torch.device(device), stages)
+        self.written: dict[str, Path] = {}
         self._source: int | None = None
         self._refuse_existing()
         if clips.still and mask_format == "video":
@@ -120,6 +124,38 @@ class VideoSegmentationWriter:
     def _outputs(self, name: str) -> list[Path]:
         """Return all that a run may write for a video, in any form."""
         return [self.folder / f"{name}_{end}" for end in _OUTPUTS + (_STILL_OUTPUTS if self.clips.still else ())]
+
+    def existing(self, name: str, source: str | Path) -> list[str] | None:
+        """Compare what an earlier run has left of a video with what this one would write.
+
+        Args:
+            name: stem of the files.
+            source: the video.
+
+        Returns:
+            In what its provenance differs (:func:`common.data.provenance.differences`); an empty list where this run
+            would write the same again; None where there is nothing, or not all that this run would write.
+
+        Raises:
+            InputError: the provenance cannot be read.
+        """
+        found = read_provenance(self.folder / f"{name}_seg.json")
+        if found is None:
+            return None
+        if other := differences(found, self._provenance(Path(source), self._files(Path(source)))):
+            return other
+        names = [str(found.get("segmentation")), f"{name}_frames.csv"]
+        if self.overlay:
+            names.append(str(found.get("overlay")))
+        complete = found.get("complete") is True and found.get("mask_format") == self.mask_format
+        return [] if complete and all((self.folder / one).exists() for one in names) else None
+
+    def _provenance(self, path: Path, files: list[Path]) -> dict[str, Any]:
+        return provenance(self.bundle_root, self.weights, path, self.settings, files=files)
+
+    @staticmethod
+    def _files(path: Path) -> list[Path]:
+        return frame_files(path) if path.is_dir() else [path]
 
     def _refuse_existing(self) -> None:
         inputs = {path.resolve() for path in self.clips.sources}
@@ -191,9 +227,11 @@ class VideoSegmentationWriter:
             Image.fromarray(picture).save(temporary, format="PNG")
 
     def _png(self, kind: str, frame: str) -> Path:
-        """Return where a frame's picture is written."""
+        """Return where a frame's picture is written; without a frame, where those of all frames are."""
         stem = self.folder / f"{self._name}_{kind}"
-        return stem.with_name(f"{stem.name}.png") if self._is_picture else stem / f"{frame}.png"
+        if self._is_picture:
+            return stem.with_name(f"{stem.name}.png")
+        return stem / f"{frame}.png" if frame else stem
 
     def _open(self, place: int, gated: bool) -> None:
         source = self.clips.opened[place]
@@ -237,20 +275,26 @@ class VideoSegmentationWriter:
                 problem = f"cannot be removed ({error.strerror or error})"
                 raise InputError(path, problem, "pass another --output_dir") from error
 
-    def _close(self) -> None:
+    def _close(self, complete: bool = True) -> None:
         if self._source is None:
             return
-        source, path = self.clips.opened[self._source], self.clips.sources[self._source]
-        self._source = None
+        place, self._source = self._source, None
+        source, path = self.clips.opened[place], self.clips.sources[place]
         self._writers.close()
-        files = frame_files(path) if path.is_dir() else [path]
+        files = self._files(path)
         if isinstance(source, StillPictures):
             files = [file for file in files if file not in source.unreadable]
-        settings = self.settings | {"frames": self._table.rows}
-        write_json(
-            self.folder / f"{self._name}_seg.json",
-            provenance(self.bundle_root, self.weights, path, settings, files=files),
-        )
+        mask = self._mask.path if self._mask is not None else self._png("mask", "")
+        overlay = self._overlay.path if self._overlay is not None else self._png("overlay", "")
+        about = {
+            "segmentation": mask.name,
+            "overlay": overlay.name if self.overlay else None,
+            "mask_format": self.mask_format,
+            "complete": complete and place not in self.clips.broken,
+            "frames": self._table.rows,
+        }
+        write_json(self.folder / f"{self._name}_seg.json", about | self._provenance(path, files))
+        self.written[self._name] = mask
         passed = f", {self._passed} passed the gate" if self._gated else ""
         found = f"something found in {self._found}"
         logger.info("%s: %d frames%s, %s -> %s", self._name, self._table.rows, passed, found, self.folder)
@@ -260,7 +304,7 @@ class VideoSegmentationWriter:
 
     def _interrupted(self, engine: Engine, error: BaseException) -> None:
         try:
-            self._close()
+            self._close(complete=False)
         except InputError:
             logger.exception("Closing what was written")  # the error on its way says more
         raise error

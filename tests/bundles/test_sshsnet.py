@@ -29,7 +29,7 @@ class TestSSHSNet(SpineBundleTests):
     other_setting = ("patch_size", [32, 64, 4])
     batch_shape = (2, 1, 32, 64, 4)
     channel_axis = -4
-    inference_overlays = ("ensemble",)
+    inference_overlays = ("ensemble", "fast")
     evaluation_overlays = ("evaluate_stage1",)
     also_left = ("stage1",)
     first_stage = "stage1"

@@ -245,7 +245,7 @@ class VideoBundleTests(BundleTests):
             origin = read_json(output / f"{name}_seg.json")
             assert origin["bundle"] == self.name
             assert origin["weights"]["sha256"] == sha256_of(released / "models" / "model.pt")
-            assert origin["settings"]["frames"] == len(sources)
+            assert origin["frames"] == len(sources)
             assert origin["libraries"]["torch"] == torch.__version__
             files = [videos / file] if (videos / file).is_file() else list((videos / file).iterdir())
             if len(files) == 1:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from monai.bundle import ConfigParser
 from common.engines.id_values import check_value
 from common.errors import InputError
 
-__all__ = ["read_bundle", "refusals"]
+__all__ = ["read_bundle"]
 
 _NEEDED = ("checked", "device", "network", "weights", "preprocessing", "threshold", "arithmetic")
 
@@ -55,20 +54,6 @@ def read_bundle(bundle: Path, ids: Mapping[str, Any], files: Sequence[str] = ())
         parser[name] = value
     parser.parse(reset=True)
     return parser
-
-
-@contextmanager
-def refusals() -> Iterator[None]:
-    """Give the refusal itself of a component, which MONAI wraps in errors of its own."""
-    try:
-        yield
-    except Exception as error:
-        link: BaseException | None = error
-        while link is not None and not isinstance(link, InputError):
-            link = link.__cause__ or link.__context__
-        if link is None or link is error:
-            raise
-        raise link from error
 
 
 def _check_id(parser: ConfigParser, name: str, value: Any) -> None:

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 
 from common.data.video import Frame
+from common.engines.launch import refusals
 from common.errors import InputError
 from common.handlers import load_weights
 from tools.stream.acceleration import accelerate
-from tools.stream.bundle import read_bundle, refusals
+from tools.stream.bundle import read_bundle
 from tools.stream.preprocessing import frame_preprocessing
 from tools.stream.stages import TwoStages, stages_of
 from tools.stream.timing import StepTimes

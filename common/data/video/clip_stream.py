@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,7 @@ class ClipStream:
         names: the stem of outputs of each.
         opened: the sources that were opened so far, by their place.
         failures: why videos could not be read to their end, and why pictures could not be read.
+        broken: the places of those of which something could not be read.
 
     Raises:
         InputError: nothing is given, it does not exist, there is no video, or two of them have the same stem.
@@ -139,7 +140,16 @@ class ClipStream:
                 raise InputError(self.sources[place], problem, "rename one of them")
         self.opened: dict[int, FrameSource] = {}
         self.failures: list[InputError] = []
+        self.broken: set[int] = set()
         self._pictures_failed = 0
+        # Nothing is left when it fails: one video, or one picture.
+        self._is_single = len(self.sources) == 1 and not (still and self.sources[0].is_dir())
+
+    def leave_out(self, names: Collection[str]) -> None:
+        """Take the videos of these names off the list, before the first is opened."""
+        kept = [place for place, name in enumerate(self.names) if name not in names]
+        self.sources[:] = [self.sources[place] for place in kept]
+        self.names[:] = [self.names[place] for place in kept]
 
     def _name(self, path: Path) -> str:
         """Return the stem of a source's outputs: for ``SEQ/frames`` of a data set that is SEQ."""
@@ -149,37 +159,34 @@ class ClipStream:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         self.failures.clear()
+        self.broken.clear()
         self._pictures_failed = 0
         cut = still_batches if self.still else running_windows
         for place, path in enumerate(self.sources):
             try:
                 with open_source(path, self.frame_rate, self.still) as source:
                     self.opened[place] = source
-                    for frames, keep in cut(self._until_it_breaks(source), self.length):
+                    for frames, keep in cut(self._until_it_breaks(place, source), self.length):
                         yield self._item(place, frames, keep)
             except InputError as error:
-                self._note(error)
+                self._note(place, error)
 
-    def _until_it_breaks(self, source: FrameSource) -> Iterator[Frame]:
+    def _until_it_breaks(self, place: int, source: FrameSource) -> Iterator[Frame]:
         """Yield the frames up to where the file is damaged: what was read so far is segmented all the same."""
         try:
             yield from source
         except InputError as error:
-            self._note(error)
+            self._note(place, error)
         if isinstance(source, StillPictures):
             for error in source.unreadable.values():
-                self._note(error)
+                self._note(place, error)
             self._pictures_failed += len(source.unreadable)
 
-    def _note(self, error: InputError) -> None:
+    def _note(self, place: int, error: InputError) -> None:
         if not self._is_single:
             logger.error("%s", error)
         self.failures.append(error)
-
-    @property
-    def _is_single(self) -> bool:
-        """True where nothing is left when it fails: one video, or one picture."""
-        return len(self.sources) == 1 and not (self.still and self.sources[0].is_dir())
+        self.broken.add(place)
 
     def _item(self, place: int, frames: list[Frame], keep: list[bool]) -> dict[str, Any]:
         pictures = [frame.image for frame in frames]

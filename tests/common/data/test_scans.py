@@ -41,6 +41,24 @@ class TestScanList:
         assert scans.items == [{"image": str(path), "id": "Case 1"}]
         assert scans.failures == [] and scans.finish() is None
 
+    def test_only_dicom_can_be_written_as_dicom(self, tmp_path):
+        pytest.importorskip("highdicom")
+        path = write(tmp_path / "scans" / "a.nii")
+        line = f"{path}: is no DICOM, to which a DICOM SEG could refer; choose another --output_format"
+        assert message(ScanList, path, "dicom-seg") == line
+        write_slices(tmp_path / "scans" / "b", GOOD, np.eye(4))
+        scans = ScanList(tmp_path / "scans", "dicom-seg")
+        assert [item["id"] for item in scans.items] == ["b"]
+        assert scans.failures == [{"file": str(path), "problem": line}]
+
+    def test_scans_are_left_out(self, tmp_path):
+        for name in "abc":
+            write(tmp_path / f"{name}.nii")
+        scans = ScanList(tmp_path)
+        items = scans.items
+        scans.leave_out({"a", "c", "other"})
+        assert items is scans.items and [item["id"] for item in items] == ["b"]
+
     @pytest.mark.parametrize("below", ["", "images"])
     def test_a_folder(self, tmp_path, below):
         for name in ("b.nii", "a.nii.gz"):

@@ -182,7 +182,7 @@ def test_pictures_of_different_sizes(folder, output, length):
         assert row["present"] == str(int(has_tissue(picture)))
     assert [row["present"] for row in table.values()].count("0") == 1
     origin = json.loads((output / "exam_seg.json").read_text(encoding="utf-8"))
-    assert origin["settings"]["frames"] == 9 and set(origin["input"]["sha256_of_files"]) == readable
+    assert origin["frames"] == 9 and set(origin["input"]["sha256_of_files"]) == readable
     with pytest.raises(InputError, match=r"exam: 1 of 10 pictures could not be read \(first: .*f5\.png"):
         clips.finish()
 
@@ -311,4 +311,4 @@ def test_a_run_that_fails_leaves_what_it_did(folder, output, error):
     assert files(output / "exam_mask") == files(output / "exam_overlay") == {f"{name}.png" for name in done}
     for name in done:
         np.testing.assert_array_equal(read(output / "exam_mask" / f"{name}.png"), mask_of(read(folder / f"{name}.png")))
-    assert json.loads((output / "exam_seg.json").read_text(encoding="utf-8"))["settings"]["frames"] == 5
+    assert json.loads((output / "exam_seg.json").read_text(encoding="utf-8"))["frames"] == 5

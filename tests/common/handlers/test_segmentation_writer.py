@@ -15,8 +15,10 @@ from monai.data import MetaTensor
 from PIL import Image
 
 from common.data.label_writer import scan_name
+from common.data.scan_reader import read_geometry
 from common.errors import InputError
 from common.handlers import SegmentationWriter
+from tests.dicom_files import write_slices
 from tests.helpers import affine_of, noise, write_nifti
 
 SHAPE, AFFINE = (6, 10, 8), affine_of((4, 1, 2), (0.1, 0.2, 0))
@@ -191,5 +193,87 @@ def test_another_format(tmp_path, bundle, output, output_format, suffix):
 
 
 def test_an_unknown_format_is_refused(bundle, output):
-    with pytest.raises(InputError, match=r"^--output_format png: is not known; choose one of nii\.gz, nii, mha, nrrd$"):
+    problem = r"^--output_format png: is not known; choose one of nii\.gz, nii, mha, nrrd, dicom-seg$"
+    with pytest.raises(InputError, match=problem):
         writer(bundle, output, output_format="png")
+
+
+class TestDicomSeg:
+    @pytest.fixture
+    def series(self, tmp_path) -> Path:
+        voxels = (noise(SHAPE) * 100).astype(np.int16)
+        return write_slices(tmp_path / "scans" / "a", voxels, np.diag([-1.0, -1, 1, 1]) @ AFFINE)
+
+    def test_structures_and_weights(self, bundle, output, series):
+        highdicom = pytest.importorskip("highdicom")
+        affine, array = read_geometry(series)[1], labels(v11=5, v2=30)
+        segment(writer(bundle, output, output_format="dicom-seg"), prediction(series, array, affine))
+        assert {path.name for path in output.iterdir()} == {
+            "a_seg.dcm", "a_seg.json", "a_overlay.png", "volumes.csv", "labels.ctbl", "labels_itksnap.txt",
+        }  # fmt: skip
+        seg = highdicom.seg.segread(output / "a_seg.dcm")
+        assert [one.SegmentLabel for one in seg.SegmentSequence] == ["L5", "L5/S"]
+        assert (seg.ManufacturerModelName, seg.SoftwareVersions) == ("some_net", "1.2.3")
+        assert seg.DeviceSerialNumber == hashlib.sha256(b"weights").hexdigest()[:16]
+        assert {row["file"] for row in rows(output)} == {"a_seg.dcm"}
+        assert json.loads((output / "a_seg.json").read_text(encoding="utf-8"))["segmentation"] == "a_seg.dcm"
+
+    def test_nothing_found(self, bundle, output, series, caplog):
+        caplog.set_level("INFO")
+        affine = read_geometry(series)[1]
+        segment(writer(bundle, output, output_format="dicom-seg"), prediction(series, labels(), affine))
+        assert not (output / "a_seg.dcm").exists() and rows(output) == []
+        assert json.loads((output / "a_seg.json").read_text(encoding="utf-8"))["segmentation"] is None
+        assert "0 structures -> no DICOM SEG, which has no way to say so" in caplog.text
+        assert writer(bundle, output, output_format="dicom-seg").existing("a", series) == []
+
+
+class TestExisting:
+    """What a run would have to do again of what an earlier one has left."""
+
+    @pytest.fixture
+    def scan(self, tmp_path, bundle, output) -> Path:
+        scan = scan_file(tmp_path)
+        segment(writer(bundle, output), prediction(scan, labels(v1=3)))
+        return scan
+
+    def test_the_same_run(self, bundle, output, scan):
+        assert writer(bundle, output).existing("a", scan) == []
+        assert writer(bundle, output, overlay=False).existing("a", scan) == []
+        assert writer(bundle, output, settings={"aspp": True, "device": "cuda:0"}).existing("a", scan) == []
+
+    def test_nothing_yet(self, bundle, output, scan):
+        assert writer(bundle, output).existing("b", scan) is None
+
+    @pytest.mark.parametrize("ends", ["overlay.png", "seg.nii.gz", "seg.json"])
+    def test_not_complete(self, bundle, output, scan, ends):
+        (output / f"a_{ends}").unlink()
+        assert writer(bundle, output).existing("a", scan) is None
+
+    def test_another_format(self, bundle, output, scan):
+        assert writer(bundle, output, output_format="mha").existing("a", scan) is None
+        assert writer(bundle, output, output_format="dicom-seg").existing("a", scan) is None
+
+    def test_another_result(self, tmp_path, bundle, output, scan):
+        assert writer(bundle, output, settings={"aspp": False}).existing("a", scan) == ["aspp"]
+        other = scan_file(tmp_path / "other")
+        nib.save(nib.Nifti1Image(noise(SHAPE) + 1, AFFINE), other)
+        assert writer(bundle, output).existing("a", other) == ["input"]
+        (bundle / "model.pt").write_bytes(b"other weights")
+        assert writer(bundle, output, overlay=False).existing("a", scan) == ["weights"]
+
+    def test_where_files_lie_does_not_matter(self, tmp_path, bundle, output, scan):
+        assert writer(bundle, output).existing("a", scan.rename(tmp_path / "b.nii.gz")) == []
+
+    @pytest.mark.parametrize("text", ["{", "[]"])
+    def test_a_broken_record(self, bundle, output, scan, text):
+        (output / "a_seg.json").write_text(text)
+        with pytest.raises(InputError, match=r"a_seg\.json: .*; remove it$"):
+            writer(bundle, output).existing("a", scan)
+
+    def test_rows_are_there_before_the_scan_counts_as_done(self, bundle, output, scan, monkeypatch):
+        """A run that is killed behind a scan has its volumes, too."""
+        target = writer(bundle, output)
+        target._started(type("Engine", (), {"state": type("State", (), {"epoch_length": 1})}))
+        target.write(prediction(scan, labels(v2=4)), "b")
+        assert [row["case"] for row in rows(output)] == ["a", "b"]

@@ -204,7 +204,7 @@ def test_what_breaks_off_is_kept_and_the_rest_goes_on(folder, bundle, output):
     found = masks(output / "b_mask.mkv")
     assert 5 < len(found) < 60 and len(frames_of(output / "b_overlay.mp4")) == len(found)
     assert len(rows(output / "b_frames.csv")) == len(found)
-    assert json.loads((output / "b_seg.json").read_text(encoding="utf-8"))["settings"]["frames"] == len(found)
+    assert json.loads((output / "b_seg.json").read_text(encoding="utf-8"))["frames"] == len(found)
     assert [len(masks(output / name)) for name in ("a_mask.mkv", "c_mask")] == [6, 3]
     with pytest.raises(InputError, match="1 of 3 videos could not be read to the end"):
         clips.finish()
