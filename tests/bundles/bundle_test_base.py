@@ -30,6 +30,7 @@ from tests.bundles.runs import (
     copy_of,
     equal,
     files_of,
+    released_copy,
     run,
     run_in_ranks,
     undone,
@@ -221,20 +222,9 @@ class BundleTests:
         return self.train(dataset, shared / "trained", max_epochs=3)
 
     @pytest.fixture(scope="class")
-    def released(self, shared: Path, request: pytest.FixtureRequest) -> Path:
+    def released(self, shared: Path) -> Path:
         """A copy of the bundle as a zip holds it, with random weights in ``models/``."""
-        bundle = copy_of(self.root, shared / "elsewhere" / self.name)
-        with undone():
-            made = workflow(self.root, "inference", **self.tiny)
-            made.parser.parse(reset=True)
-            torch.manual_seed(0)
-            network = made.parser.get_parsed_content("network_def")
-            plan = made.parser.get_parsed_content("plan")
-        for stage in getattr(network, "untrained", list)():
-            network.mark_trained(stage)
-        torch.save(network.state_dict(), bundle / "models" / "model.pt")
-        (bundle / "models" / "model.json").write_text(json.dumps(plan), encoding="utf-8")
-        return bundle
+        return released_copy(self.root, shared / "elsewhere" / self.name, **self.tiny)
 
     def segmentation_of(self, example: Path, output: Path) -> Path:
         """Where the segmentation of ``example`` is."""

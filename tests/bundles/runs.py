@@ -157,6 +157,22 @@ def copy_of(root: Path, target: Path) -> Path:
     return target
 
 
+def released_copy(root: Path, target: Path, **ids: Any) -> Path:
+    """A bundle as a zip holds it, with random weights in ``models/`` of the network that the ids make, and its plan."""
+    bundle = copy_of(root, target)
+    with undone():
+        made = workflow(root, "inference", **ids)
+        made.parser.parse(reset=True)
+        torch.manual_seed(0)
+        network = made.parser.get_parsed_content("network_def")
+        plan = made.parser.get_parsed_content("plan")
+    for stage in getattr(network, "untrained", list)():
+        network.mark_trained(stage)
+    torch.save(network.state_dict(), bundle / "models" / "model.pt")
+    (bundle / "models" / "model.json").write_text(json.dumps(plan), encoding="utf-8")
+    return bundle
+
+
 def content_of(folder: Path) -> dict[str, bytes]:
     """Every file below a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
