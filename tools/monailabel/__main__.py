@@ -71,11 +71,11 @@ def _prepare(options: argparse.Namespace) -> Path:
 
 
 def _serve(options: argparse.Namespace) -> None:
+    _check(options)
     if importlib.util.find_spec("monailabel") is None:
         raise InputError(
             sys.executable, "has no MONAI Label", "run 'bash tools/monailabel/setup.sh', then start serve.sh"
         )
-    _check(options)
     app = _prepare(options)
     from monailabel.main import Main  # reads the environment when it is imported
 

@@ -65,7 +65,7 @@ class LocalBundles(MONAILabelApp):
         for name, folder in self.folders.items():
             output = Path(self.conf["output"]) / name
             make = partial(_trained, folder, self.conf, output)
-            task = _attempt(name, make, self.untrainable)
+            task = _attempt(name, make, self.untrainable, "train")
             if task is not None:
                 tasks[name] = task
         return tasks
@@ -107,14 +107,18 @@ class LocalBundles(MONAILabelApp):
         """Train.
 
         Raises:
-            InputError: the data, the weights or a setting cannot be used; the last line of the task's details.
+            InputError: the data, the weights or a setting cannot be used. In the process of its own that a training
+                usually has, that is the last line of the task's details.
+            HTTPException: 422, the same within the server.
         """
         try:
             return super().train(request)
         except Exception as error:
-            if (cause := _refusal(error)) is None or cause is error:
+            if (cause := _refusal(error)) is None:
                 raise
-            raise cause from None
+            if self._server_mode:
+                raise HTTPException(422, str(cause)) from error
+            raise InputError(cause.where, cause.problem, cause.remedy) from None
 
     def _serve(self, name: str) -> None:
         """Make a bundle's task, or keep what stands against it."""
@@ -122,7 +126,7 @@ class LocalBundles(MONAILabelApp):
         if not (folder / "models" / WEIGHTS).is_file() and not (folder / "models" / "model.ts").is_file():
             self.refused[name] = f"there are no weights (models/{WEIGHTS}); train it, or copy some there"
             return
-        task = _attempt(name, partial(ServedBundle, folder, self.conf), self.refused)
+        task = _attempt(name, partial(ServedBundle, folder, self.conf), self.refused, "inference")
         if task is not None:
             self._infers[name] = task
             self.refused.pop(name, None)
@@ -134,7 +138,7 @@ def _trained(folder: Path, conf: Mapping[str, str], output: Path) -> TrainedBund
     return TrainedBundle(folder, conf, output, dimension=len(image.get("spatial_shape") or (0, 0, 0)))
 
 
-def _attempt(name: str, make: Callable[[], Any], reasons: dict[str, str]) -> Any | None:
+def _attempt(name: str, make: Callable[[], Any], reasons: dict[str, str], config: str) -> Any | None:
     """Make a task, or keep in a line what stands against it: a bundle may be anybody's."""
     path = list(sys.path)
     try:
@@ -145,7 +149,7 @@ def _attempt(name: str, make: Callable[[], Any], reasons: dict[str, str]) -> Any
         reasons[name] = " ".join(str(refusal or f"{type(error).__name__}: {error}").split())
         return None
     if not task.is_valid():
-        reasons[name] = "it has no configuration for it"
+        reasons[name] = f"there is no configs/{config}.json"
         return None
     return task
 

@@ -3,7 +3,7 @@
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 if [ ! -x "$root/.venv-label/bin/python" ]; then
-    echo "error: $root/.venv-label: is not there; make it with 'bash tools/monailabel/setup.sh'" >&2
+    echo "error: $root/.venv-label/bin/python: is not there; make it with 'bash tools/monailabel/setup.sh'" >&2
     exit 1
 fi
 PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" exec "$root/.venv-label/bin/python" -m tools.monailabel "$@"
