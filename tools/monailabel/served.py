@@ -59,6 +59,7 @@ class ServedBundle(BundleInferTask):
     def __init__(self, folder: Path, conf: Mapping[str, str]) -> None:
         self.weights = folder / "models" / WEIGHTS
         self._loaded_on: str | None = None
+        self._device: str | None = None
         super().__init__(str(folder), dict(conf))
         if not self.valid:
             return
@@ -71,7 +72,7 @@ class ServedBundle(BundleInferTask):
             load_weights(self.network, self.weights, complete=True)
 
     def __call__(self, request: Mapping[str, Any], callbacks: Mapping[Any, Any] | None = None) -> tuple[Any, dict]:
-        self._choose(request.get("model_filename") or WEIGHTS)
+        self._choose(request.get("model_filename") or WEIGHTS, str(request.get("device")))
         return super().__call__(request, callbacks)
 
     def pre_transforms(self, data: dict[str, Any] | None = None) -> Sequence[Callable]:
@@ -123,11 +124,15 @@ class ServedBundle(BundleInferTask):
             self._loaded_on = device
         return self.network
 
-    def _choose(self, names: str | Sequence[str]) -> None:
-        """Make network and configuration anew where other weights are asked for, or the files have changed."""
+    def _choose(self, names: str | Sequence[str], device: str) -> None:
+        """Make network and configuration anew where others are asked for, or the files have changed.
+
+        Other weights have other settings, and a configuration's components stay on the device that they are made for.
+        """
         name = names if isinstance(names, str) else names[0]
         self.weights = self.weights.with_name(Path(name).name)
-        if self.network is None or self._stamp() == self._files:
+        same_device, self._device = self._device in (None, device), device
+        if self.network is None or (same_device and self._stamp() == self._files):
             return
         self.bundle_config = self._load_bundle_config(self.bundle_path, self.bundle_config_path)
         self.network = self.bundle_config.get_parsed_content(self.const.key_network_def())

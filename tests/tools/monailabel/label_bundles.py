@@ -22,6 +22,7 @@ from tests.helpers import affine_of, noise, write_nifti
 # Where the tiny settings of each bundle stand.
 SETTINGS = {"bess": "TestBESS", "funet": "TestFUnet", "safnet": "TestSAFNet", "sshsnet": "TestSSHSNet"}
 VOLUMES, FRAMES = ("safnet", "sshsnet"), ("funet", "bess")
+HEADS = {"safnet": "classifier.bias", "sshsnet": "stage2.head.bias"}
 SPACING = (4, 1.2, 1.3)
 # Orientation and angles of the scans; the last one is left-handed.
 SCANS = {"sagittal": ("PIR", (0, 0, 0)), "oblique": ("RAS", (0.15, -0.2, 0.1)), "left": ("LAS", (0.15, -0.2, 0.1))}
@@ -38,23 +39,31 @@ def change(path: Path, **ids: Any) -> None:
     write_json(path, content | {name: value for name, value in ids.items() if name in content})
 
 
-def tiny_bundle(name: str, target: Path, frame: Path) -> Path:
-    """A released copy whose configurations make everything small; random weights that find something in ``frame``."""
+def tiny_bundle(name: str, target: Path, image: Path) -> Path:
+    """A released copy whose configurations make everything small.
+
+    Its random weights would give nearly all of an image one label: a threshold or biases see to it that they do not.
+    """
     tests = getattr(importlib.import_module(f"tests.bundles.test_{name}"), SETTINGS[name])
     bundle = released_copy(ROOT / "bundles" / name, target, **tests.tiny)
     for config in ("train", "inference"):
         change(bundle / "configs" / f"{config}.json", **{**tests.tiny, **tests.training})
+    with undone():
+        made = workflow(bundle, "inference")
+        made.parser.parse(reset=True)
+        before, network, inferer = (
+            made.parser.get_parsed_content(key) for key in ("preprocessing", "network", "inferer")
+        )
+    weights = torch.load(bundle / "models" / "model.pt", weights_only=True)
+    network.load_state_dict(weights)
+    with torch.no_grad():
+        scores = inferer(before({"image": str(image)})["image"][None], network.eval())[0]
     if name in FRAMES:
-        with undone():
-            made = workflow(bundle, "inference")
-            made.parser.parse(reset=True)
-            parts = {key: made.parser.get_parsed_content(key) for key in ("preprocessing", "network", "inferer")}
-        parts["network"].load_state_dict(torch.load(bundle / "models" / "model.pt", weights_only=True))
-        with torch.no_grad():
-            logits = parts["inferer"](
-                parts["preprocessing"]({"image": str(frame)})["image"][None], parts["network"].eval()
-            )
-        change(bundle / "configs" / "inference.json", threshold=float(logits.sigmoid().median()))
+        change(bundle / "configs" / "inference.json", threshold=float(scores.sigmoid().median()))
+    else:
+        bias, means = HEADS[name], (scores if name == "safnet" else scores.log()).flatten(1).mean(dim=1)
+        weights[bias] -= means.as_tensor()
+        torch.save(weights, bundle / "models" / "model.pt")
     return bundle
 
 
