@@ -11,6 +11,7 @@ Nobody but this computer reaches the server unless --host says otherwise: it ask
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import os
 import socket
@@ -65,9 +66,19 @@ def _prepare(options: argparse.Namespace) -> Path:
     # Trainings are processes of their own, started by their module's name.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     os.environ.setdefault("MONAI_LABEL_SESSION_PATH", str(workspace / "sessions"))
-    # By default any page that is open in a browser may ask the server for everything.
-    os.environ.setdefault("MONAI_LABEL_CORS_ORIGINS", f'["http://127.0.0.1:{options.port}"]')
     return app
+
+
+def _close_to_pages(port: int) -> None:
+    """Let no page of another server, open in a browser here, ask this one; by default every page may.
+
+    MONAI Label reads the setting when its application is imported, and later trips over one that is not empty.
+    """
+    from monailabel.config import settings  # reads the environment when it is imported
+
+    settings.MONAI_LABEL_CORS_ORIGINS = [f"http://127.0.0.1:{port}"]
+    importlib.import_module("monailabel.app")
+    settings.MONAI_LABEL_CORS_ORIGINS = []
 
 
 def _serve(options: argparse.Namespace) -> None:
@@ -77,7 +88,8 @@ def _serve(options: argparse.Namespace) -> None:
             sys.executable, "has no MONAI Label", "run 'bash tools/monailabel/setup.sh', then start serve.sh"
         )
     app = _prepare(options)
-    from monailabel.main import Main  # reads the environment when it is imported
+    _close_to_pages(options.port)
+    from monailabel.main import Main
 
     if options.host not in LOOPBACK:
         print(

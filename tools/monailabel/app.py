@@ -94,6 +94,10 @@ class LocalBundles(MONAILabelApp):
         """
         if request.get("model") in self.refused:
             raise HTTPException(404, f"{request['model']} does not segment: {self.refused[request['model']]}")
+        image = request.get("image")
+        if isinstance(image, str) and not Path(image).exists():
+            if not (datastore or self.datastore()).get_image_uri(image):
+                raise HTTPException(404, f"there is no image '{image}' in the studies")
         try:
             return super().infer(request, datastore)
         except MONAILabelException as error:

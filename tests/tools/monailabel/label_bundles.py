@@ -39,6 +39,14 @@ def change(path: Path, **ids: Any) -> None:
     write_json(path, content | {name: value for name, value in ids.items() if name in content})
 
 
+def middle(values: torch.Tensor) -> float:
+    """A number that about half of the values are below, as far from the nearest of them as can be."""
+    ascending = torch.as_tensor(values).flatten().sort().values
+    inner = ascending[int(0.4 * len(ascending)) : int(0.6 * len(ascending))]
+    at = int(inner.diff().argmax())
+    return float(inner[at : at + 2].mean())
+
+
 def tiny_bundle(name: str, target: Path, image: Path) -> Path:
     """A released copy whose configurations make everything small.
 
@@ -59,7 +67,7 @@ def tiny_bundle(name: str, target: Path, image: Path) -> Path:
     with torch.no_grad():
         scores = inferer(before({"image": str(image)})["image"][None], network.eval())[0]
     if name in FRAMES:
-        change(bundle / "configs" / "inference.json", threshold=float(scores.sigmoid().median()))
+        change(bundle / "configs" / "inference.json", threshold=middle(scores.sigmoid()))
     else:
         bias, means = HEADS[name], (scores if name == "safnet" else scores.log()).flatten(1).mean(dim=1)
         weights[bias] -= means.as_tensor()
