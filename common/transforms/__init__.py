@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .box_cutmix import BoxCutMixMask
-from .clips import FramesFirstd, LoadClipd, NormalizeFramesd, RandSideCropd
+from .clips import FramesFirstd, FrameToPictured, LoadClipd, NormalizeFramesd, RandSideCropd
 from .components import KeepLargestComponentd
 from .frames import LoadFramed
 from .half_resolution import HalveInPlaned
@@ -25,6 +25,7 @@ __all__ = [
     "CropToSignald",
     "DrawnStructuresd",
     "FitToGridd",
+    "FrameToPictured",
     "FramesFirstd",
     "HalveInPlaned",
     "InvertToLabelsd",

@@ -36,7 +36,7 @@ from common.data.video.layouts import FrameReference
 from common.data.video.source import read_frames
 from common.errors import InputError
 
-__all__ = ["FramesFirstd", "LoadClipd", "NormalizeFramesd", "RandSideCropd"]
+__all__ = ["FrameToPictured", "FramesFirstd", "LoadClipd", "NormalizeFramesd", "RandSideCropd"]
 
 # Mean and standard deviation of red, green and blue, of values in 0..1.
 _STATISTICS = {"imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))}
@@ -52,12 +52,13 @@ class LoadClipd(MapTransform):
             ``spatial_shape`` and ``is_clip``.
         label_key: where the references to the masks are; they become a MetaTensor (T, H, W), float32, 0 and 1.
         label_rule: what is foreground: ``255``, that value only, as PNS-Net's training has it, or ``> 128``, as its
-            evaluation has it. Compressed masks (JPEG, most videos) lose foreground by the former.
+            evaluation has it. Compressed masks (JPEG, most videos) lose foreground by the former. In the mask of a
+            single frame, which only host applications hand over, 1 counts too: their masks carry a label's value.
         allow_missing_keys: an item may lack the masks.
 
     Raises:
         InputError: a picture cannot be read, the frames of a clip differ in size, a mask differs from its frame, or a
-            mask is written in 0 and 1.
+            clip's mask is written in 0 and 1.
         ValueError: ``label_rule`` is neither of the two.
     """
 
@@ -90,8 +91,9 @@ class LoadClipd(MapTransform):
             masks, references = pictures[self.label_key], loaded[self.label_key]
             if self.image_key in pictures:
                 self._check_sizes(pictures, loaded)
-            drawn = [self._foreground(mask, ref) for mask, ref in zip(masks, references, strict=True)]
-            d[self.label_key] = _tensor(np.stack(drawn), references[0], is_clip[self.label_key])
+            clip = is_clip[self.label_key]
+            drawn = [self._foreground(mask, ref, clip) for mask, ref in zip(masks, references, strict=True)]
+            d[self.label_key] = _tensor(np.stack(drawn), references[0], clip)
         return d
 
     def _check_sizes(
@@ -108,9 +110,11 @@ class LoadClipd(MapTransform):
                 problem = f"is {_size(mask)}, its frame {_name(loaded[self.image_key][index])} {_size(frame)}"
                 raise InputError(_name(loaded[self.label_key][index]), problem, "draw the mask on its own frame")
 
-    def _foreground(self, mask: np.ndarray, reference: FrameReference) -> np.ndarray:
+    def _foreground(self, mask: np.ndarray, reference: FrameReference, is_clip: bool) -> np.ndarray:
         grey = np.asarray(Image.fromarray(mask).convert("L"))
         if grey.max() == 1:
+            if not is_clip:
+                return grey == 1
             raise InputError(
                 _name(reference), "is written in 0 and 1, which counts as empty", "write foreground as 255"
             )
@@ -285,4 +289,33 @@ class FramesFirstd(MapTransform, InvertibleTransform):
         for key in self.key_iterator(d):
             if d[key].ndim == 4:
                 d[key] = d[key].flatten(0, 1)
+        return d
+
+
+class FrameToPictured(MapTransform):
+    """Hand the mask of a single frame over as host applications keep pictures: (1, H, W) becomes (W, H).
+
+    MONAI reads pictures columns first, and MONAI Label writes what it is given that way: it takes no axis of channels
+    for a picture, and enlarges what has not the size that the frame's ``spatial_shape`` states, so that is turned too.
+    Masks of clips stay as they are.
+
+    Args:
+        keys: masks, each with the rows and columns of the frame's file.
+        orig_key: the frame or clip as the preprocessing left it (:class:`LoadClipd` first).
+        allow_missing_keys: skip keys that an item lacks.
+    """
+
+    def __init__(self, keys: KeysCollection, orig_key: str = "image", allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.orig_key = orig_key
+
+    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
+        d = dict(data)
+        frame = d[self.orig_key]
+        if frame.meta["is_clip"]:
+            return d
+        for key in self.key_iterator(d):
+            d[key] = d[key][0].T.contiguous()
+        meta = frame.meta | {"spatial_shape": frame.meta["spatial_shape"][::-1]}
+        d[self.orig_key] = MetaTensor(frame.as_tensor(), meta=meta)
         return d

@@ -30,9 +30,9 @@ from tests.bundles.runs import (
     copy_of,
     equal,
     files_of,
-    put_random_weights,
     read_csv,
     read_json,
+    released_copy,
     run,
     run_in_ranks,
     undone,
@@ -217,11 +217,9 @@ class BundleTests(HostTests):
         return self.train(dataset, shared / "trained", max_epochs=3)
 
     @pytest.fixture(scope="class")
-    def released(self, shared: Path, request: pytest.FixtureRequest) -> Path:
+    def released(self, shared: Path) -> Path:
         """A copy of the bundle as a zip holds it, with random weights in ``models/``."""
-        bundle = copy_of(self.root, shared / "elsewhere" / self.name)
-        put_random_weights(self.root, bundle, self.tiny)
-        return bundle
+        return released_copy(self.root, shared / "elsewhere" / self.name, **self.tiny)
 
     def segmentation_of(self, example: Path, output: Path) -> Path:
         """Where the segmentation of ``example`` is."""

@@ -185,6 +185,13 @@ def put_random_weights(root: Path, bundle: Path, ids: Mapping[str, Any]) -> None
     (bundle / "models" / "model.json").write_text(json.dumps(plan), encoding="utf-8")
 
 
+def released_copy(root: Path, target: Path, **ids: Any) -> Path:
+    """A bundle as a zip holds it, with random weights in ``models/`` of the network that the ids make, and its plan."""
+    bundle = copy_of(root, target)
+    put_random_weights(root, bundle, ids)
+    return bundle
+
+
 def content_of(folder: Path) -> dict[str, bytes]:
     """Every file below a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

@@ -288,11 +288,11 @@ class VideoBundleTests(BundleTests):
         pred = self.host_inference(self.root, file, bright["network_def"], checkpoint=bright["checkpoint"], **ids)[
             "pred"
         ]
-        assert pred.dtype == torch.uint8 and tuple(pred.shape) == (1, 45, 61)
-        np.testing.assert_array_equal(255 * pred[0].numpy(), mask_of(picture))
+        assert pred.dtype == torch.uint8 and tuple(pred.shape) == (61, 45)  # columns first, as hosts write pictures
+        np.testing.assert_array_equal(255 * pred.T.numpy(), mask_of(picture))
 
     def test_a_host_gets_what_the_command_line_writes(self, released, segmented, videos):
         pred = self.host_inference(released, videos / "one" / "7.png", None, **self.tiny)["pred"]
         (written,) = masks_in(segmented[0], "one")
-        np.testing.assert_array_equal(255 * pred[0].numpy(), written)
+        np.testing.assert_array_equal(255 * pred.T.numpy(), written)
         assert written.any()

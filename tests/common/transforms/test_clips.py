@@ -20,7 +20,7 @@ from PIL import Image
 
 from common.data.video.cases import VideoCases
 from common.errors import InputError
-from common.transforms.clips import FramesFirstd, LoadClipd, NormalizeFramesd, RandSideCropd
+from common.transforms.clips import FramesFirstd, FrameToPictured, LoadClipd, NormalizeFramesd, RandSideCropd
 from tests.common.data.video.dataset_files import SIZE, drawn, picture, write_picture, write_sequences, write_video
 
 REAL = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "cvc612"
@@ -112,6 +112,14 @@ class TestLoadClip:
         for i in range(2):
             assert values[0][label[i, 0].bool().numpy()].tolist() == foreground
 
+    @pytest.mark.parametrize("rule", ["255", "> 128"])
+    def test_a_single_frames_mask_in_the_labels_value(self, tmp_path, rule):
+        """Host applications write what the metadata says: 1 is nerve."""
+        mask = str(write_picture(tmp_path / "m.png", drawn(3) // 255))
+        frame = str(write_picture(tmp_path / "f.png", picture(0)))
+        label = LoadClipd(label_rule=rule)({"image": frame, "label": mask})["label"]
+        assert np.array_equal(label[0].numpy(), drawn(3) / 255)
+
     def test_masks_in_one_bit(self, tmp_path):
         mask = tmp_path / "m.png"
         Image.fromarray(drawn(3)).convert("1").save(mask)
@@ -151,6 +159,28 @@ class TestLoadClip:
         assert torch.equal(
             steps(plain(one))["image"].as_tensor(), steps(LoadClipd(allow_missing_keys=True)(one))["image"].as_tensor()
         )
+
+
+class TestFrameToPicture:
+    def test_a_single_frame(self, item):
+        frame = LoadClipd(allow_missing_keys=True)({"image": item["image"][0]})
+        mask = MetaTensor(torch.arange(16 * 24, dtype=torch.uint8).reshape(1, 16, 24), meta=dict(frame["image"].meta))
+        found = FrameToPictured("pred")({**frame, "pred": mask, "name": "a"})
+        assert found["pred"].shape == (24, 16) and found["pred"].is_contiguous() and found["name"] == "a"
+        assert np.array_equal(found["pred"].numpy(), mask[0].numpy().T)
+        assert tuple(found["image"].meta["spatial_shape"]) == (24, 16)
+        assert tuple(frame["image"].meta["spatial_shape"]) == (16, 24)  # of the item that was given
+
+    def test_a_clip_stays(self, item):
+        clip = LoadClipd(allow_missing_keys=True)({"image": item["image"]})
+        found = FrameToPictured("pred")({**clip, "pred": torch.ones(3, 16, 24)})
+        assert found["pred"].shape == (3, 16, 24) and tuple(found["image"].meta["spatial_shape"]) == (16, 24)
+
+    def test_missing_masks(self, item):
+        frame = LoadClipd(allow_missing_keys=True)({"image": item["image"][0]})
+        assert FrameToPictured("pred", allow_missing_keys=True)(frame).keys() == {"image"}
+        with pytest.raises(KeyError, match="pred"):
+            FrameToPictured("pred")(frame)
 
 
 class TestWholeClipsAlike:
