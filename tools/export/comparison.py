@@ -1,0 +1,65 @@
+"""Exports in numbers beside the networks that they were made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from tools.export.formats import PartExport
+from tools.export.part import CHECKS
+
+__all__ = ["Comparison", "compare"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far an export is from the original, over all outputs of all comparisons.
+
+    Args:
+        difference: the largest absolute one.
+        largest: the original's largest absolute number.
+        tolerance: the largest difference that is taken for rounding.
+        problem: what else is wrong; None where nothing is.
+    """
+
+    difference: float
+    largest: float
+    tolerance: float
+    problem: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the export gives the original's numbers."""
+        return self.problem is None and self.difference <= self.tolerance
+
+
+def compare(export: PartExport, run: Callable[..., Any], tolerance: float) -> Comparison:
+    """Run an export and its original on inputs of two sizes.
+
+    Args:
+        export: what was exported.
+        run: the export, a function of tensors.
+        tolerance: largest difference, as a share of the largest number that the original gives (at least 1).
+    """
+    difference = largest = 0.0
+    problem = None
+    for check in range(CHECKS):
+        inputs = export.examples(check)
+        expected, found = _listed(export.part.original(*inputs)), _listed(run(*inputs))
+        if [tuple(one.shape) for one in found] != [tuple(one.shape) for one in expected]:
+            shapes = " and ".join(str([list(one.shape) for one in some]) for some in (found, expected))
+            return Comparison(float("nan"), largest, 0.0, f"shapes {shapes} differ")
+        for one, other in zip(expected, found, strict=True):
+            one, other = one.double().cpu(), other.double().cpu()
+            if not bool(one.isfinite().all() and other.isfinite().all()):
+                problem = "numbers that are not finite"
+            difference = max(difference, float((one - other).abs().max()))
+            largest = max(largest, float(one.abs().max()))
+    return Comparison(difference, largest, tolerance * max(largest, 1.0), problem)
+
+
+def _listed(outputs: Any) -> list[torch.Tensor]:
+    return [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
