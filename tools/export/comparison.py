@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +17,10 @@ __all__ = ["Comparison", "compare"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far an export is from the original, over all outputs of all comparisons.
+    """How far an export is from the original, on the output that is furthest.
 
     Args:
-        difference: the largest absolute one.
+        difference: the largest absolute one, over all comparisons.
         largest: the original's largest absolute number.
         tolerance: the largest difference that is taken for rounding.
         problem: what else is wrong; None where nothing is.
@@ -42,23 +43,25 @@ def compare(export: PartExport, run: Callable[..., Any], tolerance: float) -> Co
     Args:
         export: what was exported.
         run: the export, a function of tensors.
-        tolerance: largest difference, as a share of the largest number that the original gives (at least 1).
+        tolerance: largest difference, as a share of the largest number that the original gives.
     """
-    difference = largest = 0.0
+    differences: dict[int, float] = {}
+    largest: dict[int, float] = {}
     problem = None
     for check in range(CHECKS):
         inputs = export.examples(check)
         expected, found = _listed(export.part.original(*inputs)), _listed(run(*inputs))
-        if [tuple(one.shape) for one in found] != [tuple(one.shape) for one in expected]:
-            shapes = " and ".join(str([list(one.shape) for one in some]) for some in (found, expected))
-            return Comparison(float("nan"), largest, 0.0, f"shapes {shapes} differ")
-        for one, other in zip(expected, found, strict=True):
+        if [one.shape for one in found] != [one.shape for one in expected]:
+            shapes = " instead of ".join(str([list(one.shape) for one in some]) for some in (found, expected))
+            return Comparison(math.inf, 0.0, 0.0, f"shapes {shapes}")
+        for place, (one, other) in enumerate(zip(expected, found, strict=True)):
             one, other = one.double().cpu(), other.double().cpu()
             if not bool(one.isfinite().all() and other.isfinite().all()):
                 problem = "numbers that are not finite"
-            difference = max(difference, float((one - other).abs().max()))
-            largest = max(largest, float(one.abs().max()))
-    return Comparison(difference, largest, tolerance * max(largest, 1.0), problem)
+            differences[place] = max(differences.get(place, 0.0), float((one - other).abs().max()))
+            largest[place] = max(largest.get(place, 0.0), float(one.abs().max()))
+    worst = max(differences, key=lambda place: differences[place] / max(largest[place], 1e-30))
+    return Comparison(differences[worst], largest[worst], tolerance * largest[worst], problem)
 
 
 def _listed(outputs: Any) -> list[torch.Tensor]:

@@ -65,7 +65,7 @@ class Format(ABC):
         name: the format's name.
         suffix: of its files.
         packages: what has to be installed.
-        tolerance: largest difference from the original, as a share of the largest number that comes out (at least 1).
+        tolerance: largest difference from the original, as a share of the largest number that comes out.
     """
 
     name: str

@@ -122,7 +122,8 @@ def clip_plan(network: ClipNetwork, settings: Mapping[str, Any]) -> ExportPlan:
         f"Mask: sigmoid(logits) >= {settings['threshold']:g}, after resizing the logits to the frame's own size.",
         "Recorded clips: run clip; its last frame's logits are those of the stream.",
     )
-    return ExportPlan(parts, _frame_preprocessing(settings), use, {"frames": frames, "threshold": settings["threshold"]})
+    constants = {"frames": frames, "threshold": settings["threshold"]}
+    return ExportPlan(parts, _frame_preprocessing(settings), use, constants)
 
 
 def frame_plan(network: PerFrame, settings: Mapping[str, Any]) -> ExportPlan:

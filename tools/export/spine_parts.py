@@ -32,7 +32,7 @@ def volume_plan(network: SAFNet, settings: Mapping[str, Any]) -> ExportPlan:
         "network",
         "Segments whole volumes.",
         network,
-        (Port("image", (_BATCH, network.in_channels, *shape), "normalized intensities; the patient's right, feet, back"),),
+        (Port("image", (_BATCH, network.in_channels, *shape), "normalized; to the patient's right, feet and back"),),
         (Port("logits", (_BATCH, network.out_channels, *shape), _LOGITS),),
         network,
     )
@@ -125,8 +125,8 @@ def hybrid_plan(network: SSHSNet, settings: Mapping[str, Any]) -> ExportPlan:
         "Resample to axes front to back, head to foot and sagittal slices, with a spacing of "
         f"{list(settings['spacing'])} mm, linearly (common.transforms.ResampleSagittald).",
         "Cut away what is 0 all around (common.transforms.CropToSignald).",
-        "Of the voxels that are not 0: clip to percentiles, subtract the mean, divide by the standard deviation; 0 stays "
-        "0 (common.transforms.NormalizeSignald).",
+        "Of the voxels that are not 0: clip to percentiles, subtract the mean, divide by the standard deviation; 0 "
+        "stays 0 (common.transforms.NormalizeSignald).",
     )
     constants = {
         name: list(settings[name]) for name in ("window_size", "window_strides", "patch_size", "patch_strides")
