@@ -58,7 +58,7 @@ def read_bundle(
     missing = [name for name in needed if name not in parser.config]
     if missing:
         problem = f"is no bundle for {purpose} (its inference.json has no '{missing[0]}')"
-        raise InputError(bundle, problem, "pass --bundle")
+        raise InputError(bundle, problem, "pass another bundle")
     for name, value in ids.items():
         _check_id(parser, name, value)
         parser[name] = value
