@@ -106,10 +106,16 @@ class BundleNetwork:
         given = {"checkpoint": None if path is None else str(path), "device": device}
         parser = read_bundle(root, of_weights | dict(ids) | given, files, _NEEDED, "export")
         torch.manual_seed(0)
-        with refusals():
-            parser.get_parsed_content("checked")
-            weights, network = (parser.get_parsed_content(name) for name in ("weights", "network_def"))
-            settings = _settings(parser)
+        try:
+            with refusals():
+                parser.get_parsed_content("checked")
+                weights, network = (parser.get_parsed_content(name) for name in ("weights", "network_def"))
+                settings = _settings(parser)
+        except InputError:
+            raise
+        except Exception as error:  # a network's refusal of its arguments, wrapped in errors of MONAI
+            reason = str(_first(error)) or type(error).__name__
+            raise InputError(root.name, f"cannot be made ({reason})", "check --set and --config_file") from error
         network.to(device).float().eval()
         if path is None:
             _fill(network)
@@ -145,6 +151,13 @@ def _settings(parser: ConfigParser) -> dict[str, Any]:
         for name in ("window_size", "window_strides", "patch_size", "patch_strides"):
             settings[name] = getattr(inferer, name)
     return settings
+
+
+def _first(error: BaseException) -> BaseException:
+    """Return where a chain of errors began."""
+    while (before := error.__cause__ or error.__context__) is not None:
+        error = before
+    return error
 
 
 def _fill(network: nn.Module) -> None:

@@ -33,6 +33,7 @@ class Row:
         seconds: that writing and comparing took.
         comparison: with the original; None where there is no file.
         problem: why there is no file.
+        left_out: there is none because the format cannot take the part, which is no failure.
     """
 
     part: str
@@ -42,6 +43,7 @@ class Row:
     seconds: float = 0.0
     comparison: Comparison | None = None
     problem: str | None = None
+    left_out: bool = False
 
     @property
     def ok(self) -> bool:
