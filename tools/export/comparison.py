@@ -24,12 +24,14 @@ class Comparison:
         largest: the original's largest absolute number.
         tolerance: the largest difference that is taken for rounding.
         problem: what else is wrong; None where nothing is.
+        constant: the original gave one number everywhere, as where a gate let no frame pass: little was compared.
     """
 
     difference: float
     largest: float
     tolerance: float
     problem: str | None = None
+    constant: bool = False
 
     @property
     def ok(self) -> bool:
@@ -47,7 +49,7 @@ def compare(export: PartExport, run: Callable[..., Any], tolerance: float) -> Co
     """
     differences: dict[int, float] = {}
     largest: dict[int, float] = {}
-    problem = None
+    problem, constant = None, True
     for check in range(CHECKS):
         inputs = export.examples(check)
         expected, found = _listed(export.part.original(*inputs)), _listed(run(*inputs))
@@ -58,10 +60,11 @@ def compare(export: PartExport, run: Callable[..., Any], tolerance: float) -> Co
             one, other = one.double().cpu(), other.double().cpu()
             if not bool(one.isfinite().all() and other.isfinite().all()):
                 problem = "numbers that are not finite"
+            constant = constant and bool((one == one.flatten()[0]).all())
             differences[place] = max(differences.get(place, 0.0), float((one - other).abs().max()))
             largest[place] = max(largest.get(place, 0.0), float(one.abs().max()))
     worst = max(differences, key=lambda place: differences[place] / max(largest[place], 1e-30))
-    return Comparison(differences[worst], largest[worst], tolerance * largest[worst], problem)
+    return Comparison(differences[worst], largest[worst], tolerance * largest[worst], problem, constant)
 
 
 def _listed(outputs: Any) -> list[torch.Tensor]:

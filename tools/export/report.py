@@ -55,6 +55,8 @@ class Row:
             return f"{self.part:<14} {self.format:<13} {self.problem}"
         result, size = self.comparison, f"{self.size / 1e6:.2f} MB"
         verdict = "ok" if result.ok else f"FAILED{': ' + result.problem if result.problem else ''}"
+        if result.ok and result.constant:
+            verdict = "ok, but the original gave one number everywhere: the gate was closed"
         numbers = (f"{result.difference:.2e}", f"{result.tolerance:.2e}")
         return _WIDTHS.format(self.part, self.format, self.file, size, *numbers, verdict)
 
@@ -72,6 +74,7 @@ class Row:
             "largest_output": result.largest,
             "tolerance": result.tolerance,
             "ok": result.ok,
+            "constant_output": result.constant,
             "seconds": round(self.seconds, 1),
         } | ({"problem": result.problem} if result.problem else {})
 

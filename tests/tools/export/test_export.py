@@ -11,6 +11,7 @@ from tests.tools.export.test_frame_parts import BESS, FUNET
 from tools.export import formats
 from tools.export.comparison import compare
 from tools.export.formats import FORMATS, PartExport
+from tools.export.report import Row
 
 ONE = ["--parts", "classifier", "--formats", "torchscript"]
 CPU = torch.device("cpu")
@@ -55,6 +56,18 @@ def test_the_furthest_output_counts():
 
         result = compare(encoder, run, 1e-4)
         assert not result.ok and result.difference == pytest.approx(0.01 * result.largest, rel=1e-3)
+
+
+@torch.no_grad()
+def test_a_closed_gate_is_said():
+    """Nothing passes: whatever the segmenter does, the numbers are the same."""
+    said = {}
+    for threshold in (0.0, 1.0):
+        pipeline = PartExport(network_of("bess", BESS | {"gate_threshold": threshold}).plan().parts[2], CPU)
+        result = compare(pipeline, pipeline.part.module, 1e-4)
+        said[threshold] = (result.constant, str(Row("pipeline", "onnx", "f.onnx", 1, 1.0, result)).split("  ")[-1])
+    closed = "ok, but the original gave one number everywhere: the gate was closed"
+    assert said == {0.0: (False, "ok"), 1.0: (True, closed)}
 
 
 # ------------------------------------------------------------------------------------------------------------- command
