@@ -18,19 +18,27 @@ __all__ = ["read_bundle"]
 _NEEDED = ("checked", "device", "network", "weights", "preprocessing", "threshold", "arithmetic")
 
 
-def read_bundle(bundle: Path, ids: Mapping[str, Any], files: Sequence[str] = ()) -> ConfigParser:
+def read_bundle(
+    bundle: Path,
+    ids: Mapping[str, Any],
+    files: Sequence[str] = (),
+    needed: Sequence[str] = _NEEDED,
+    purpose: str = "video",
+) -> ConfigParser:
     """Read a bundle's inference.json and change what is to be changed.
 
     Args:
         bundle: its folder.
         ids: what its ids are set to.
         files: further configuration files, laid over inference.json.
+        needed: ids without which the bundle is of no use here.
+        purpose: what it is to be of use for, for the message.
 
     Returns:
         The configuration, parsed; its components are not made yet.
 
     Raises:
-        InputError: the folder is no bundle for video, or a configuration file or an id is not as it should be.
+        InputError: the folder is no bundle for this purpose, or a configuration file or an id is not as it should be.
     """
     folder, parser = bundle / "configs", ConfigParser()
     for name in ("inference.json", "metadata.json"):
@@ -46,9 +54,10 @@ def read_bundle(bundle: Path, ids: Mapping[str, Any], files: Sequence[str] = ())
     parser.read_config([str(folder / "inference.json"), *map(str, files)])
     parser.read_meta(str(folder / "metadata.json"))
     parser["bundle_root"] = str(bundle)
-    missing = [name for name in _NEEDED if name not in parser.config]
+    missing = [name for name in needed if name not in parser.config]
     if missing:
-        raise InputError(bundle, f"is no bundle for video (its inference.json has no '{missing[0]}')", "pass --bundle")
+        problem = f"is no bundle for {purpose} (its inference.json has no '{missing[0]}')"
+        raise InputError(bundle, problem, "pass another bundle")
     for name, value in ids.items():
         _check_id(parser, name, value)
         parser[name] = value

@@ -1,0 +1,1 @@
+"""How a program runs exported ONNX files, with numpy and onnxruntime alone; each file can be copied by itself."""
