@@ -1,0 +1,8 @@
+"""Heights, discs, slips and lordosis of the spine in a label map."""
+
+from __future__ import annotations
+
+from common.metrics.spine_measures.measures import LORDOSIS, MEASURES, SpineMeasures, measure_spine, meyerding_grade
+from common.metrics.spine_measures.outline import Outline, Plate
+
+__all__ = ["LORDOSIS", "MEASURES", "Outline", "Plate", "SpineMeasures", "measure_spine", "meyerding_grade"]
