@@ -154,7 +154,10 @@ def _corners(section: Section, pixel: float, bend: int) -> tuple[dict, dict]:
         sides = {
             end: _fit(*walls[end], corners["lower", end][1], corners["upper", end][1], pixel, bend) for end in walls
         }
-        corners = {(side, end): _meet(faces[side], sides[end], corners[side, end]) for side, end in corners}
+        corners = {
+            (side, end): _meet(faces[side], sides[end], corners[side, end], _within(*tops[side], *walls[end], side, end))
+            for side, end in corners
+        }
     middles = {side: _middle(*tops[side], corners[side, "back"][0], corners[side, "front"][0]) for side in tops}
     return corners, middles
 
@@ -171,7 +174,9 @@ def _top_corners(section: Section, highest: float, pixel: float) -> tuple[dict, 
     corners = {end: np.array([float(sides[end](high)), highest]) for end in walls}
     for _ in range(3):
         face = _fit(*top, corners["back"][0], corners["front"][0], pixel, 2)
-        corners = {end: _meet(face, sides[end], corners[end]) for end in walls}
+        corners = {
+            end: _meet(face, sides[end], corners[end], _within(*top, *walls[end], "upper", end)) for end in walls
+        }
     return corners, _middle(*top, corners["back"][0], corners["front"][0])
 
 
@@ -231,13 +236,27 @@ def _hollow(t: np.ndarray, values: np.ndarray, pixel: float) -> float:
     return float(found * max(0.0, 1 - (_STEPS * pixel / max(abs(found), 1e-9)) ** 2))
 
 
-def _meet(face: Line, wall: Line, start: np.ndarray) -> np.ndarray:
-    """Return where an end plate and a wall meet, as (front, up)."""
-    front, up = start
+def _within(
+    front: np.ndarray, tops: np.ndarray, up: np.ndarray, walls: np.ndarray, side: str, end: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return between which (front, up) a corner lies: no farther out than the section in that quarter of it."""
+    ahead = front > np.mean(front) if end == "front" else front < np.mean(front)
+    above = up > np.mean(up) if side == "upper" else up < np.mean(up)
+    low, high = np.full(2, -np.inf), np.full(2, np.inf)
+    bound, outermost = (high, np.max) if end == "front" else (low, np.min)
+    bound[0] = outermost(walls[above])
+    bound, outermost = (high, np.max) if side == "upper" else (low, np.min)
+    bound[1] = outermost(tops[ahead])
+    return low, high
+
+
+def _meet(face: Line, wall: Line, start: np.ndarray, within: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Return where an end plate and a wall meet within bounds, as (front, up)."""
+    corner = start
     for _ in range(20):
-        up = float(face(front))
-        front = float(wall(up))
-    return np.array([front, up])
+        up = float(face(corner[0]))
+        corner = np.clip([float(wall(np.clip(up, within[0][1], within[1][1]))), up], *within)
+    return corner
 
 
 def _middle(front: np.ndarray, up: np.ndarray, back: float, ahead: float) -> np.ndarray:
