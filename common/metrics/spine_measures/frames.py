@@ -42,15 +42,14 @@ class Frame:
 
         Args:
             angle: radians, positive from front to up.
-            front: where the new origin lies in this frame, mm; likewise ``up`` and ``across``.
+            front: where the new origin lies in this frame, mm.
+            up: likewise, upwards.
+            across: likewise, towards the right.
         """
         origin = self.point(front, up) + across * self.lateral
         cosine, sine = np.cos(angle), np.sin(angle)
         return replace(
-            self,
-            origin=origin,
-            front=cosine * self.front + sine * self.up,
-            up=cosine * self.up - sine * self.front,
+            self, origin=origin, front=cosine * self.front + sine * self.up, up=cosine * self.up - sine * self.front
         )
 
     def point(self, front: float, up: float) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,9 +68,10 @@ def measure_spine(labels: np.ndarray, affine: np.ndarray, scheme: LabelScheme) -
       the two front, middle and back points, as in Genant et al. ``depth_mm``: mean distance from the front to the back
       corner of both end plates; of S1's upper one for the sacrum. ``slip_mm``: how far the lower back corner lies in
       front of the upper back corner of the vertebra below (negative: behind, retrolisthesis), along that vertebra's
-      upper end plate. ``slip_percent``: as a part of that end plate's depth. ``slip_grade``: its size in quarters of
-      the depth (Meyerding, Surg Gynecol Obstet 54 (1932) 371): I to IV, V beyond the whole depth; 0 below 3 mm (this
-      limit is ours).
+      upper end plate. ``slip_percent``: as a part of that end plate's depth. Where the disc is a wedge that is open
+      to the front, a corner right above the other one along the disc lies a little behind it by this measure.
+      ``slip_grade``: of a slip to the front, in quarters of the depth (Meyerding, Surg Gynecol Obstet 54 (1932) 371):
+      I to IV, V beyond the whole depth; 0 below 3 mm (this limit is ours) and to the back.
     - Discs (``L5/S`` ...). Heights: of the space between the end plates, as on radiographs: the distance of the
       neighbouring bodies' front, middle and back points along the normal of the end plates' bisector. Where a
       neighbour is not in the label map, the disc's own label is measured. ``depth_mm``: mean of both end plates'.
@@ -102,18 +103,23 @@ def measure_spine(labels: np.ndarray, affine: np.ndarray, scheme: LabelScheme) -
 
 
 def meyerding_grade(slip_mm: float, depth_mm: float) -> str:
-    """Return the grade of a slip after Meyerding, whatever its direction.
+    """Return the grade of a slip after Meyerding.
 
     Args:
-        slip_mm: the slip, mm.
+        slip_mm: the slip, mm, positive to the front.
         depth_mm: of the end plate below, mm.
 
     Returns:
-        ``I`` to ``IV``: up to one, two, three and four quarters of the depth; ``V``: more; ``0``: less than 3 mm.
+        ``I`` to ``IV``: up to one, two, three and four quarters of the depth; ``V``: more; ``0``: less than 3 mm, or
+        to the back.
     """
-    if abs(slip_mm) < _NO_SLIP:
+    if slip_mm < _NO_SLIP:
         return _GRADES[0]
-    return _GRADES[min(int(np.ceil(abs(slip_mm) / depth_mm * 4)), len(_GRADES) - 1)]
+    return _GRADES[min(int(np.ceil(slip_mm / depth_mm * 4)), len(_GRADES) - 1)]
+
+
+def _cut(edges: Sequence[str]) -> str:
+    return f"cut by the {' and '.join(edges)} edge{'s' if len(edges) > 1 else ''} of the scan"
 
 
 class _Row:
@@ -158,7 +164,13 @@ class _Spine:
             frame = Frame.along(region.centroid, self._course(name, column), self.grid.lateral)
             self.outlines[name] = find_outline(region, frame, disc=name in self.discs)
         except UnmeasurableError as error:
-            self.failures[name] = str(error)
+            # Of a sliver at the edge of the scan, the edge is the reason.
+            edges = (
+                [edge for edge in self.regions[name].edges if edge not in ("left", "right")]
+                if name in self.regions
+                else []
+            )
+            self.failures[name] = _cut(edges) if edges else str(error)
 
     def _region(self, name: str) -> Region:
         """Return a structure that is shown widely enough from side to side."""
@@ -168,7 +180,7 @@ class _Spine:
         if region.width < _NARROWEST:
             raise UnmeasurableError(f"its label is only {region.width:.0f} mm wide")
         if region.cut_aside and region.width < _NARROWEST_CUT:
-            raise UnmeasurableError(f"cut by the {' and '.join(region.edges)} edge of the scan")
+            raise UnmeasurableError(_cut(region.edges))
         return region
 
     def _course(self, name: str, column: list[str]) -> np.ndarray:
@@ -212,7 +224,7 @@ class _Spine:
             if name not in self.regions:
                 row.miss("volume", _ABSENT)
             elif edges := self.regions[name].edges:
-                row.miss("volume", f"cut by the {' and '.join(edges)} edge of the scan")
+                row.miss("volume", _cut(edges))
             else:
                 row.values["volume_ml"] = float(volumes_ml[value])
             (self._measure_disc if name in self.discs else self._measure_bone)(row)
@@ -295,6 +307,8 @@ class _Spine:
             row.miss("lordosis", f"{missing[0]} is not measured ({self.failures[missing[0]]})")
             return row
         axes = Frame.along(np.zeros(3), self.grid.cranial, self.grid.lateral)
-        angles = [np.arctan2(plate.direction @ axes.up, plate.direction @ axes.front) for plate in (first.upper, self.plate)]
+        angles = [
+            np.arctan2(plate.direction @ axes.up, plate.direction @ axes.front) for plate in (first.upper, self.plate)
+        ]
         row.values["lordosis_deg"] = float(np.degrees(angles[0] - angles[1]))
         return row

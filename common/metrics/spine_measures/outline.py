@@ -155,7 +155,9 @@ def _corners(section: Section, pixel: float, bend: int) -> tuple[dict, dict]:
             end: _fit(*walls[end], corners["lower", end][1], corners["upper", end][1], pixel, bend) for end in walls
         }
         corners = {
-            (side, end): _meet(faces[side], sides[end], corners[side, end], _within(*tops[side], *walls[end], side, end))
+            (side, end): _meet(
+                faces[side], sides[end], corners[side, end], _within(*tops[side], *walls[end], side, end)
+            )
             for side, end in corners
         }
     middles = {side: _middle(*tops[side], corners[side, "back"][0], corners[side, "front"][0]) for side in tops}
