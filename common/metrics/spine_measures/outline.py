@@ -147,11 +147,13 @@ def _corners(section: Section, pixel: float, bend: int) -> tuple[dict, dict]:
     # A first guess of the corners, from the faces' medians; the second round knows where each face begins and ends.
     ends = {name: float(np.median(values)) for name, (_, values) in {**tops, **walls}.items()}
     corners = {(side, end): np.array([ends[end], ends[side]]) for side in tops for end in walls}
+    # The front and back of a disc are short: where they are does not depend on where exactly they end.
+    fixed = {end: _fit(*walls[end], ends["lower"], ends["upper"], pixel, 0) for end in walls} if bend == 0 else None
     for _ in range(3):
         faces = {
             side: _fit(*tops[side], corners[side, "back"][0], corners[side, "front"][0], pixel, 2) for side in tops
         }
-        sides = {
+        sides = fixed or {
             end: _fit(*walls[end], corners["lower", end][1], corners["upper", end][1], pixel, bend) for end in walls
         }
         corners = {
