@@ -81,7 +81,8 @@ def test_all_files_of_a_scan(tmp_path, bundle, output):
     scan, array = scan_file(tmp_path), labels(v11=5, v2=30)
     segment(writer(bundle, output), prediction(scan, array))
     assert {path.name for path in output.iterdir()} == {
-        "a_seg.nii.gz", "a_seg.json", "a_overlay.png", "volumes.csv", "measures.csv", "labels.ctbl", "labels_itksnap.txt",
+        "a_seg.nii.gz", "a_seg.json", "a_overlay.png", "volumes.csv", "measures.csv", "labels.ctbl",
+        "labels_itksnap.txt",
     }  # fmt: skip
     written = nib.load(output / "a_seg.nii.gz")
     assert np.array_equal(np.asarray(written.dataobj), array) and written.get_data_dtype() == np.uint8

@@ -14,7 +14,7 @@ AFFINE[:3, 3] = -30, -40, -24
 SHAPE = (16, 80, 90)
 # L4 over L5, 6 mm between, 10 mm to the front.
 LOWER = np.array([[-16.0, 13], [16, 13], [16, -13], [-16, -13]])
-BLOCKS = {"L5": Block(LOWER), "L4": Block(LOWER + [10, 32])}
+BLOCKS = {"L5": Block(LOWER), "L4": Block(LOWER + np.array([10, 32]))}
 
 
 @pytest.fixture(scope="module")

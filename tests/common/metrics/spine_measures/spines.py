@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -52,7 +53,7 @@ def stack(
     front = back + depth * direction(angle)
     down = 30 * direction(angle - 90)
     blocks[bones[0]] = Block(np.array([back, front, front + down, back + down]))
-    for i, (below, bone) in enumerate(zip(bones, bones[1:], strict=False)):
+    for i, (below, bone) in enumerate(itertools.pairwise(bones)):
         slip = (slips or {}).get(bone, 0.0)
         normal = direction(angle + 90)
         plate = [back, back + depth * direction(angle)]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -55,7 +57,7 @@ def test_measures_are_those_that_the_spine_was_built_with(name, arch):
     affine, shape = grid(spacing, angles)
     blocks, half = stack({"L4": 9.5, "L2": -4.0}), max(spacing[1:]) / 2
     found = measured(blocks, affine, shape, arch=arch)
-    for below, bone in zip(BONES, BONES[1:], strict=False):
+    for below, bone in itertools.pairwise(BONES):
         row = found.row(bone)
         assert row["missing"] == "", bone
         np.testing.assert_allclose(heights(row), blocks[bone].heights, atol=half, err_msg=bone)
@@ -215,7 +217,7 @@ def test_discs_alone_are_measured_themselves():
     affine, shape = grid((4, 0.8, 0.8))
     blocks = stack()
     found = measured({name: block for name, block in blocks.items() if "/" in name}, affine, shape)
-    for below, bone in zip(BONES, BONES[1:], strict=False):
+    for below, bone in itertools.pairwise(BONES):
         row = found.row(f"{bone}/{below}")
         # The label ends where the longer of its two end plates does: a wedge is a little higher there.
         np.testing.assert_allclose(heights(row), gaps(blocks[bone], blocks[below]), atol=0.8, err_msg=bone)
