@@ -72,7 +72,7 @@ def rasterise(
     affine: np.ndarray,
     shape: Sequence[int],
     arch: bool = False,
-    sway: float = 0.0,
+    lean: float = 0.0,
     half_width: float = 23.0,
 ) -> np.ndarray:
     """Draw blocks into a label map, (X, Y, Z) uint8.
@@ -82,11 +82,13 @@ def rasterise(
         affine: from voxels to world.
         shape: of the label map.
         arch: whether vertebrae have pedicles, laminae and a spinous process behind a canal.
-        sway: mm by which the spine leans to the right for each mm upwards.
+        lean: radians by which the spine leans to the right.
         half_width: of all blocks, mm.
     """
     points = np.indices(shape).reshape(3, -1).T @ affine[:3, :3].T + affine[:3, 3]
-    plane, side = points[:, 1:], points[:, 0] - sway * points[:, 2]
+    cosine, sine = np.cos(lean), np.sin(lean)
+    side = cosine * points[:, 0] - sine * points[:, 2]
+    plane = np.column_stack([points[:, 1], sine * points[:, 0] + cosine * points[:, 2]])
     labels = np.zeros(len(points), dtype=np.uint8)
     values = {structure.name: structure.value for structure in SCHEME.all_structures}
     for name, block in blocks.items():
