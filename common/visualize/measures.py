@@ -72,17 +72,17 @@ def measure_lines(measures: SpineMeasures) -> list[tuple[str, str, np.ndarray]]:
     for row in measures.rows:
         level = row["level"]
         heights = [row[f"height_{part}_mm"] for part in ("anterior", "middle", "posterior")]
-        text = " ".join(f"{height:.1f}" for height in heights if height is not None)
+        text = "  ".join(f"{height:.1f}" for height in heights if height is not None)
         if level == LORDOSIS:
             if row["lordosis_deg"] is not None:
                 plate = measures.sacral_plate
                 found.append(("lordosis", f"{level} lordosis {row['lordosis_deg']:.0f}\N{DEGREE SIGN}", plate.front))
         elif "/" in level and text:
-            index = "" if row["disc_height_index"] is None else f"  DHI {row['disc_height_index']:.2f}"
-            found.append(("disc", f"{level}  {text}{index}", _disc_middle(level, measures)))
+            index = "" if row["disc_height_index"] is None else f"   DHI {row['disc_height_index']:.2f}"
+            found.append(("disc", f"{level}   {text}{index}", _disc_middle(level, measures)))
         elif text:
             outline = measures.outlines[level]
-            found.append(("bone", f"{level}  {text}", (outline.upper.middle + outline.lower.middle) / 2))
+            found.append(("bone", f"{level}   {text}", (outline.upper.middle + outline.lower.middle) / 2))
             if row["slip_grade"] not in (None, "0"):
                 slip = f"{level} slip {row['slip_mm']:+.1f} mm, grade {row['slip_grade']}"
                 found.append(("slip", slip, outline.lower.back))

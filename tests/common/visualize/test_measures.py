@@ -41,15 +41,15 @@ def test_lines_of_text(spine):
     _, measures = spine
     lines = {text: (kind, point) for kind, text, point in measure_lines(measures)}
     assert list(lines) == [
-        "L5  27.0 27.0 27.0",
-        "L4  27.0 27.0 27.0",
+        "L5   27.0  27.0  27.0",
+        "L4   27.0  27.0  27.0",
         "L4 slip +10.0 mm, grade II",
-        "L4/L5  5.0 5.0 5.0  DHI 0.19",
+        "L4/L5   5.0  5.0  5.0   DHI 0.19",
     ]
-    kind, point = lines["L4  27.0 27.0 27.0"]
+    kind, point = lines["L4   27.0  27.0  27.0"]
     assert kind == "bone"
     np.testing.assert_allclose(point, (0, 10, 32), atol=1)
-    assert lines["L4/L5  5.0 5.0 5.0  DHI 0.19"][0] == "disc"
+    assert lines["L4/L5   5.0  5.0  5.0   DHI 0.19"][0] == "disc"
 
 
 def test_the_picture_gets_a_panel_with_numbers(spine, monkeypatch):
@@ -65,7 +65,7 @@ def test_the_picture_gets_a_panel_with_numbers(spine, monkeypatch):
     plain = render_overlay(image, labels, AFFINE, SCHEME)
     assert "Sagittal, measures" not in written
     drawn = render_overlay(image, labels, AFFINE, SCHEME, measures=measures)
-    assert {"Sagittal, measures", "L4 slip +10.0 mm, grade II", "L4/L5  5.0 5.0 5.0  DHI 0.19"} <= set(written)
+    assert {"Sagittal, measures", "L4 slip +10.0 mm, grade II", "L4/L5   5.0  5.0  5.0   DHI 0.19"} <= set(written)
     assert drawn.width > plain.width + 250
     nothing = measure_spine(np.zeros(SHAPE, np.uint8), AFFINE, SCHEME)
     assert render_overlay(image, labels, AFFINE, SCHEME, measures=nothing).tobytes() == plain.tobytes()
