@@ -263,3 +263,17 @@ def test_unusable_arguments_are_refused():
     ):
         with pytest.raises(ValueError, match=r"label|volume"):
             measure_spine(labels, affine, SCHEME)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seed", range(12))
+def test_any_label_map_is_measured_or_not_but_never_an_error(seed):
+    """What an untrained network writes: noise, blobs and slivers of any shape."""
+    random = np.random.default_rng(seed)
+    size = tuple(random.integers(3, 60, 3))
+    coarse = random.integers(0, 20, [max(1, edge // random.integers(1, 15)) for edge in size])
+    places = np.ix_(*(np.arange(edge) * length // edge for edge, length in zip(size, coarse.shape, strict=True)))
+    labels = coarse[places].astype(np.uint8)
+    affine = grid(random.uniform(0.4, 5, 3), random.normal(0, 0.3, 3))[0]
+    found = measure_spine(labels, affine, SCHEME)
+    assert all(np.isfinite(row[key]) for row in found.rows for key in MEASURES[:7] if row[key] is not None)
