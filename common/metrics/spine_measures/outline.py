@@ -21,6 +21,7 @@ _STEPS = 0.5  # pixels by which a straight face may look hollow, as it is made o
 _OUTLIER = 3.0  # times the deviation of the rest
 _SACRAL_WALL = (3.0, 13.0)  # mm below the sacrum's end plate: between these its front and back walls are looked for
 _DEPTH, _BODY_HEIGHT, _DISC_HEIGHT = (12.0, 56.0), (3.0, 50.0), (0.5, 30.0)  # mm: what else has this size is an error
+_TOO_SMALL = "its section is too small"
 
 Line = Callable[[np.ndarray], np.ndarray]
 
@@ -220,11 +221,11 @@ def _fit(
     """
     left_out = margin * (high - low)
     kept = (along >= low + left_out) & (along <= high - left_out)
-    if np.count_nonzero(kept) < 4:
-        raise UnmeasurableError("its section is too small")
     middle, half = (low + high) / 2, max((high - low) / 2, 1e-6)
     t = (along - middle) / half
     for _ in range(3):
+        if np.count_nonzero(kept) < 4:
+            raise UnmeasurableError(_TOO_SMALL)
         hollow = _hollow(t[kept], values[kept], pixel) if bend == 2 else 0.0
         rest = np.polynomial.Polynomial.fit(t[kept], values[kept] - hollow * t[kept] ** 2, min(bend, 1), domain=[-1, 1])
         fitted = rest + np.polynomial.Polynomial([0, 0, hollow])
@@ -246,6 +247,8 @@ def _within(
     """Return between which (front, up) a corner lies: no farther out than the section in that quarter of it."""
     ahead = front > np.mean(front) if end == "front" else front < np.mean(front)
     above = up > np.mean(up) if side == "upper" else up < np.mean(up)
+    if not ahead.any() or not above.any():
+        raise UnmeasurableError(_TOO_SMALL)
     low, high = np.full(2, -np.inf), np.full(2, np.inf)
     bound, outermost = (high, np.max) if end == "front" else (low, np.min)
     bound[0] = outermost(walls[above])
@@ -266,6 +269,8 @@ def _meet(face: Line, wall: Line, start: np.ndarray, within: tuple[np.ndarray, n
 def _middle(front: np.ndarray, up: np.ndarray, back: float, ahead: float) -> np.ndarray:
     middle, reach = (back + ahead) / 2, _MIDDLE * (ahead - back)
     near = np.abs(front - middle) <= reach
+    if not near.any():
+        raise UnmeasurableError(_TOO_SMALL)
     return np.array([middle, up[near].mean()])
 
 
