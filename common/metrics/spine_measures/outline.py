@@ -249,7 +249,8 @@ def _within(
     above = up > np.mean(up) if side == "upper" else up < np.mean(up)
     if not ahead.any() or not above.any():
         raise UnmeasurableError(_TOO_SMALL)
-    low, high = np.full(2, -np.inf), np.full(2, np.inf)
+    low = np.array([front.min(), min(up.min(), tops.min())])
+    high = np.array([front.max(), max(up.max(), tops.max())])
     bound, outermost = (high, np.max) if end == "front" else (low, np.min)
     bound[0] = outermost(walls[above])
     bound, outermost = (high, np.max) if side == "upper" else (low, np.min)
