@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,21 +10,23 @@ from typing import Any
 import numpy as np
 from ignite.engine import Engine, Events
 
-from common.data.atomic import write_csv, write_json
+from common.data.atomic import write_json
 from common.data.dicom_seg import SEG_FORMAT, SEG_SUFFIX, Algorithm, write_dicom_seg
 from common.data.label_scheme import LabelScheme
 from common.data.label_writer import LABEL_SUFFIXES, default_suffix, write_label_map
 from common.data.provenance import bundle_version, differences, provenance, read_provenance, sha256_of
 from common.data.scan_reader import read_scan
 from common.errors import InputError
+from common.handlers.case_table import CaseTable
 from common.metrics import structure_volumes
+from common.metrics.spine_measures import MEASURE_COLUMNS, measure_spine, measure_table
 from common.visualize import save_overlay, write_itksnap_labels, write_slicer_color_table
 
 __all__ = ["SegmentationWriter"]
 
 logger = logging.getLogger(__name__)
 
-VOLUMES = "volumes.csv"
+VOLUMES, MEASURES = "volumes.csv", "measures.csv"
 _COLUMNS = ("case", "file", "value", "structure", "description", "voxels", "volume_ml")
 
 
@@ -34,8 +35,9 @@ class SegmentationWriter:
 
     For a scan ``NAME.nii.gz``: ``NAME_seg.nii.gz`` (uint8, on the scan's own grid, with its geometry),
     ``NAME_overlay.png`` and ``NAME_seg.json`` (provenance). For all of them: ``volumes.csv`` with a row for each
-    structure, ``labels.ctbl`` (3D Slicer) and ``labels_itksnap.txt`` (ITK-SNAP). Each file is written whole or not at
-    all, the provenance as the last of its scan; rows of other cases in an existing ``volumes.csv`` stay.
+    structure, ``measures.csv`` with a row for each level (:func:`common.metrics.spine_measures.measure_spine`),
+    ``labels.ctbl`` (3D Slicer) and ``labels_itksnap.txt`` (ITK-SNAP). Each file is written whole or not at all, the
+    provenance as the last of its scan; rows of other cases in existing tables stay.
 
     Args:
         output_dir: the folder.
@@ -44,6 +46,7 @@ class SegmentationWriter:
         weights: the file of the weights, for the provenance; several where their results are averaged.
         settings: what was set, for the provenance.
         overlay: whether to draw the picture.
+        measures: whether to measure the spine: ``measures.csv``, and a further panel of the picture.
         output_format: ``nii.gz``, ``nii``, ``mha`` or ``nrrd``; None: NIfTI for NIfTI and DICOM, else the scan's own;
             ``dicom-seg``: ``NAME_seg.dcm`` (:mod:`common.data.dicom_seg`), which is left out where nothing was found.
 
@@ -65,6 +68,7 @@ class SegmentationWriter:
         weights: str | Path | Sequence[str | Path],
         settings: Mapping[str, Any] | None = None,
         overlay: bool = True,
+        measures: bool = True,
         output_format: str | None = None,
     ) -> None:
         self.folder = Path(output_dir).resolve()
@@ -76,7 +80,8 @@ class SegmentationWriter:
         if not self.as_dicom and self.suffix not in (None, *LABEL_SUFFIXES):
             words = ", ".join([suffix[1:] for suffix in LABEL_SUFFIXES] + [SEG_FORMAT])
             raise InputError(f"--output_format {output_format}", "is not known", f"choose one of {words}")
-        self.rows: dict[str, list[dict[str, Any]]] = {}
+        self.volumes = CaseTable(self.folder / VOLUMES, _COLUMNS)
+        self.measures = CaseTable(self.folder / MEASURES, MEASURE_COLUMNS) if measures else None
         self.written: dict[str, Path | None] = {}
 
     def attach(self, engine: Engine) -> None:
@@ -89,11 +94,11 @@ class SegmentationWriter:
         self.count = engine.state.epoch_length
         write_slicer_color_table(self.scheme, self.folder / "labels.ctbl")
         write_itksnap_labels(self.scheme, self.folder / "labels_itksnap.txt")
-        existing = self.folder / VOLUMES
-        if existing.is_file():
-            with open(existing, newline="", encoding="utf-8") as file:
-                for row in csv.DictReader(file):
-                    self.rows.setdefault(str(row.get("case")), []).append(row)
+        for table in self._tables():
+            table.load()
+
+    def _tables(self) -> list[CaseTable]:
+        return [table for table in (self.volumes, self.measures) if table is not None]
 
     def _scan(self, engine: Engine) -> None:
         for case, output in zip(engine.state.batch, engine.state.output, strict=True):
@@ -158,36 +163,43 @@ class SegmentationWriter:
         else:
             write_label_map(labels, source, target)
         rows = structure_volumes(labels, affine, self.scheme)
-        self.rows[name] = [
-            {
-                "case": name,
-                "file": target.name,
-                "value": row["value"],
-                "structure": row["name"],
-                "description": row["description"],
-                "voxels": row["voxels"],
-                "volume_ml": f"{row['volume_ml']:.3f}",
-            }
-            for row in rows
-            if row["voxels"] > 0
-        ]
+        found = [row for row in rows if row["voxels"] > 0]
+        self.volumes.put(
+            name,
+            [
+                {
+                    "file": target.name,
+                    "value": row["value"],
+                    "structure": row["name"],
+                    "description": row["description"],
+                    "voxels": row["voxels"],
+                    "volume_ml": f"{row['volume_ml']:.3f}",
+                }
+                for row in found
+            ],
+        )
+        measured = None
+        if self.measures is not None:
+            measured = measure_spine(labels, affine, self.scheme)
+            self.measures.put(name, measure_table(measured, target.name))
+        self._write_tables()
         if self.overlay:
-            save_overlay(paths["overlay"], picture, labels, affine, self.scheme, title=name)
-        self._write_rows()
+            save_overlay(paths["overlay"], picture, labels, affine, self.scheme, title=name, measures=measured)
         origin = provenance(self.bundle_root, self.weights, source, self.settings)
         write_json(paths["provenance"], {"segmentation": target.name if written else None} | origin)
         self.written[name] = target if written else None
         where = target if written else "no DICOM SEG, which has no way to say so"
-        logger.info("%d/%s %s: %d structures -> %s", number, self.count, name, len(self.rows[name]), where)
+        logger.info("%d/%s %s: %d structures -> %s", number, self.count, name, len(found), where)
         return target
 
     def _algorithm(self) -> Algorithm:
         weights = [self.weights] if isinstance(self.weights, str | Path) else self.weights
         return Algorithm(*bundle_version(self.bundle_root), ",".join(map(sha256_of, weights)))
 
-    def _write_rows(self) -> None:
-        write_csv(self.folder / VOLUMES, [row for rows in self.rows.values() for row in rows], _COLUMNS)
+    def _write_tables(self) -> None:
+        for table in self._tables():
+            table.write()
 
     def _completed(self, engine: Engine) -> None:
-        self._write_rows()
-        logger.info("Label maps and %s are in %s", VOLUMES, self.folder)
+        self._write_tables()
+        logger.info("Label maps and tables are in %s", self.folder)

@@ -1,4 +1,4 @@
-"""One picture of a segmented spine: three planes, the structures' names, their volumes, and Dice where known."""
+"""One picture of a segmented spine: three planes, names, volumes, and Dice and measures where they are known."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from scipy import ndimage
 
 from common.data.atomic import atomic_path
 from common.data.label_scheme import LabelScheme
+from common.metrics.spine_measures import SpineMeasures
 from common.metrics.volumes import voxel_counts, voxel_volume
+from common.visualize.measures import MEASURE_COLORS, draw_measures, measure_lines
 
 __all__ = ["render_overlay", "save_overlay"]
 
@@ -29,6 +31,7 @@ _FILL = 0.36  # opacity of a structure's colour
 _GAP, _ROW, _NAME_ROW, _MIN_SIDE = 18, 21, 18, 72
 _SAGITTAL_BOX, _CORONAL_BOX, _AXIAL_BOX = (520, 800), (340, 800), (340, 800)  # (width, height) at most
 _NAMES_WIDTH = 84
+_NUMBERS_WIDTH = 250
 _VOXEL_LIMIT = 12  # the finest voxel is drawn at most this large: a tiny volume stays a small panel
 
 # What is shown around the structures, in millimetres: left and right, front and back, above and below.
@@ -48,6 +51,7 @@ def render_overlay(
     path: str | os.PathLike | None = None,
     title: str = "",
     reference: np.ndarray | None = None,
+    measures: SpineMeasures | None = None,
 ) -> Image.Image:
     """Draw a segmentation over its scan in sagittal, coronal and axial planes.
 
@@ -66,6 +70,8 @@ def render_overlay(
         title: what stands above the picture, such as the case's name.
         reference: integer array like ``labels``; its contours are drawn in white, and the legend gets a Dice column
             for the structures that it holds.
+        measures: of these labels; a further sagittal panel shows the points that they were taken from, moved into its
+            plane from left or right, and the numbers.
 
     Returns:
         The picture, mode RGB.
@@ -76,7 +82,7 @@ def render_overlay(
             invertible one of shape (4, 4).
     """
     view = _View(image, labels, affine, scheme, reference)
-    picture = _compose(view, scheme, title)
+    picture = _compose(view, scheme, title, measures)
     if path is not None:
         with atomic_path(path) as temporary:
             # the lowest level: a fifth larger than the usual one, in a third of the time
@@ -92,6 +98,7 @@ def save_overlay(
     scheme: LabelScheme,
     title: str = "",
     reference: np.ndarray | None = None,
+    measures: SpineMeasures | None = None,
 ) -> Path:
     """Write the picture of :func:`render_overlay` as PNG, whole or not at all.
 
@@ -103,6 +110,7 @@ def save_overlay(
         scheme: names and colours.
         title: stands above the picture.
         reference: None, or an array like ``labels``.
+        measures: None, or the measures of these labels.
 
     Returns:
         The path.
@@ -111,7 +119,7 @@ def save_overlay(
         InputError: the picture cannot be written.
         ValueError: as in :func:`render_overlay`.
     """
-    render_overlay(image, labels, affine, scheme, path=path, title=title, reference=reference)
+    render_overlay(image, labels, affine, scheme, path=path, title=title, reference=reference, measures=measures)
     return Path(path)
 
 
@@ -160,6 +168,7 @@ class _View:
         self.image, self.labels = apply_orientation(image, turn), apply_orientation(labels, turn)
         self.reference = None if reference is None else apply_orientation(reference, turn)
         turned = affine @ inv_ornt_aff(turn, image.shape)
+        self._to_voxel = np.linalg.inv(turned)
         self.spacing = nib.affines.voxel_sizes(turned)
         cosines = np.abs(np.diag(turned[:3, :3])) / self.spacing
         self.tilt = float(np.degrees(np.arccos(np.clip(cosines.min(), 0, 1))))
@@ -193,6 +202,14 @@ class _View:
         (rows, columns), _ = self.plane(axis)
         width, height = ((self.box[a].stop - self.box[a].start) * self.spacing[a] for a in (columns, rows))
         return float(width), float(height)
+
+    def sagittal_place(self, point: np.ndarray) -> tuple[float, float]:
+        """Return where world coordinates lie on the sagittal slice, as parts of its width and height."""
+        voxel = self._to_voxel[:3, :3] @ point + self._to_voxel[:3, 3]
+        places = [
+            (voxel[axis] + 0.5 - self.box[axis].start) / (self.box[axis].stop - self.box[axis].start) for axis in (1, 2)
+        ]
+        return float(places[0]), float(places[1])
 
     def scale(self, axis: int, box: tuple[int, int]) -> float:
         """Return the pixels per millimetre with which the slice across an axis fills a box of (width, height)."""
@@ -379,7 +396,7 @@ def _bright(color: Sequence[int]) -> tuple[int, int, int]:
     return tuple(round(part + (255 - part) * share) for part in (red, green, blue))
 
 
-def _compose(view: _View, scheme: LabelScheme, title: str) -> Image.Image:
+def _compose(view: _View, scheme: LabelScheme, title: str, measures: SpineMeasures | None) -> Image.Image:
     """Lay the panels, names and legend out on one page."""
     colors = np.zeros((len(view.counts[0]), 3))
     for structure in scheme.all_structures:
@@ -395,14 +412,18 @@ def _compose(view: _View, scheme: LabelScheme, title: str) -> Image.Image:
         _panel(view, 1, coronal_scale, "Coronal", colors),
         _panel(view, 2, axial_scale, "Axial", colors),
     ]
+    lines = measure_lines(measures) if measures is not None else []
+    if lines:
+        panels.insert(1, _measured_panel(view, scale, measures))
     anchors = _anchors(view.cut(view.labels, 0))
     legend = _legend(view, scheme)
     text = " ".join(title.split())
     head = 64 if text else 20
-    needed = [panel.frame[1] for panel in panels] + [len(anchors) * _NAME_ROW, legend.height]
+    needed = [panel.frame[1] for panel in panels] + [len(anchors) * _NAME_ROW, len(lines) * _NAME_ROW, legend.height]
     body = max(needed)
     names_width = _NAMES_WIDTH if anchors else 0
-    width = 2 * _GAP + names_width + sum(panel.frame[0] + _GAP for panel in panels) + legend.width
+    numbers_width = _NUMBERS_WIDTH if lines else 0
+    width = 2 * _GAP + names_width + numbers_width + sum(panel.frame[0] + _GAP for panel in panels) + legend.width
     page = Image.new("RGB", (width, head + 24 + body + 64), _PAGE)
     draw = ImageDraw.Draw(page)
 
@@ -415,6 +436,9 @@ def _compose(view: _View, scheme: LabelScheme, title: str) -> Image.Image:
         if index == 0:
             _name(page, view, panel, left, top, body, anchors, names, colors)
         left += panel.frame[0] + _GAP
+        if index == 1 and lines:
+            _write_numbers(page, view, panel, left - _GAP, top, body, lines)
+            left += _NUMBERS_WIDTH
     page.paste(legend, (left, top - 24))
     draw.text((_GAP, page.height - 26), _shorten(_footnote(view), 13, width - 2 * _GAP), font=_font(13), fill=_FAINT)
     return page
@@ -492,6 +516,42 @@ def _name(
     for (value, _, _), height in zip(anchors, heights, strict=True):
         place = (left - 30, height)
         draw.text(place, names[value], font=_font(14), fill=_bright(colors[value]), anchor="rm")
+
+
+def _measured_panel(view: _View, scale: float, measures: SpineMeasures) -> _Panel:
+    """Draw the sagittal slice with the measures' points."""
+    panel = _panel(view, 0, scale, "Sagittal, measures", None)
+    width, height = panel.picture.size
+
+    def place(point: np.ndarray) -> tuple[float, float]:
+        x, y = view.sagittal_place(point)
+        return x * width, y * height
+
+    draw_measures(panel.picture, measures, place, _SUPERSAMPLING)
+    return panel
+
+
+def _write_numbers(
+    page: Image.Image,
+    view: _View,
+    panel: _Panel,
+    left: int,
+    top: int,
+    body: int,
+    lines: list[tuple[str, str, np.ndarray]],
+) -> None:
+    """Write the measures at the right of their panel, each as near to what it is about as can be."""
+    above = top + (panel.frame[1] - panel.size[1]) // 2
+    wanted = sorted(
+        ((above + view.sagittal_place(point)[1] * panel.size[1], kind, text) for kind, text, point in lines),
+        key=lambda line: line[0],
+    )
+    heights = _spread([y for y, _, _ in wanted], _NAME_ROW, top + _NAME_ROW / 2, top + body - _NAME_ROW / 2)
+    draw = ImageDraw.Draw(page)
+    draw.text((left + 12, top - 8), "mm: front, middle, back", font=_font(14), fill=_FAINT, anchor="ls")
+    for (y, kind, text), height in zip(wanted, heights, strict=True):
+        draw.line((left + 1, y, left + 9, height), fill=MEASURE_COLORS[kind])
+        draw.text((left + 12, height), text, font=_font(14), fill=MEASURE_COLORS[kind], anchor="lm")
 
 
 def _legend(view: _View, scheme: LabelScheme) -> Image.Image:

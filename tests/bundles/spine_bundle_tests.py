@@ -292,7 +292,7 @@ class SpineBundleTests(BundleTests):
         line = the_line(launch(*command, *words(ids), cwd=scratch, largest_file=3_000))
         assert f"{scratch}/out/RAS_overlay.png: cannot be written (File too large); free space" in line
         assert {path.name for path in (scratch / "out").iterdir()} == {
-            "RAS_seg.nii.gz", "labels.ctbl", "labels_itksnap.txt", "log.txt", "volumes.csv",
+            "RAS_seg.nii.gz", "labels.ctbl", "labels_itksnap.txt", "log.txt", "volumes.csv", "measures.csv",
         }  # fmt: skip
 
     def test_names_that_the_command_line_could_misread(self, released, launch, tmp_path):

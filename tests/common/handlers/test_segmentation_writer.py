@@ -83,7 +83,8 @@ def test_all_files_of_a_scan(tmp_path, bundle, output):
     scan, array = scan_file(tmp_path), labels(v11=5, v2=30)
     segment(writer(bundle, output), prediction(scan, array))
     assert {path.name for path in output.iterdir()} == {
-        "a_seg.nii.gz", "a_seg.json", "a_overlay.png", "volumes.csv", "labels.ctbl", "labels_itksnap.txt",
+        "a_seg.nii.gz", "a_seg.json", "a_overlay.png", "volumes.csv", "measures.csv", "labels.ctbl",
+        "labels_itksnap.txt",
     }  # fmt: skip
     written = nib.load(output / "a_seg.nii.gz")
     assert np.array_equal(np.asarray(written.dataobj), array) and written.get_data_dtype() == np.uint8
@@ -103,6 +104,26 @@ def test_all_files_of_a_scan(tmp_path, bundle, output):
 def test_without_a_picture(tmp_path, bundle, output):
     segment(writer(bundle, output, overlay=False), prediction(scan_file(tmp_path), labels(v1=3)))
     assert not list(output.glob("*.png")) and (output / "a_seg.nii.gz").is_file()
+
+
+class TestMeasures:
+    def test_a_row_for_each_level(self, tmp_path, bundle, output):
+        segment(writer(bundle, output), prediction(scan_file(tmp_path), labels(v11=5, v2=30)))
+        with open(output / "measures.csv", newline="", encoding="utf-8") as file:
+            found = {row["level"]: row for row in csv.DictReader(file)}
+        assert len(found) == 18 and found["L5"]["case"] == "a" and found["L5"]["file"] == "a_seg.nii.gz"
+        assert found["L5"]["height_middle_mm"] == "" and "cut by" in found["L5"]["missing"]
+        assert found["L4"]["missing"] == "volume, heights and depth, slip: not in the label map"
+
+    def test_a_second_run_keeps_other_cases(self, tmp_path, bundle, output):
+        for name in ("a", "b", "b"):
+            segment(writer(bundle, output), prediction(scan_file(tmp_path, name), labels(v2=30)))
+        with open(output / "measures.csv", newline="", encoding="utf-8") as file:
+            assert [row["case"] for row in csv.DictReader(file)] == ["a"] * 18 + ["b"] * 18
+
+    def test_without(self, tmp_path, bundle, output):
+        segment(writer(bundle, output, measures=False), prediction(scan_file(tmp_path), labels(v2=30)))
+        assert not (output / "measures.csv").exists() and rows(output)
 
 
 def test_nothing_found_is_no_row(tmp_path, bundle, output):
