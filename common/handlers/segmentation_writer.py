@@ -171,9 +171,9 @@ class SegmentationWriter:
             for row in rows
             if row["voxels"] > 0
         ]
+        self._write_rows()
         if self.overlay:
             save_overlay(paths["overlay"], picture, labels, affine, self.scheme, title=name)
-        self._write_rows()
         origin = provenance(self.bundle_root, self.weights, source, self.settings)
         write_json(paths["provenance"], {"segmentation": target.name if written else None} | origin)
         self.written[name] = target if written else None
