@@ -4,7 +4,8 @@ FIRST and SECOND are folders that ``evaluate.json`` of a spine bundle wrote, of 
 structure, and for the mean of a case, its vertebrae and its discs: in how many cases it was scored, the mean Dice of
 both and its standard deviation over the cases, the mean of the differences (second - first) with their standard
 deviation, its 95 % confidence interval by resampling subjects, and how likely such a difference would be if the models
-were the same (:class:`common.metrics.Bootstrap`; no correction for the number of structures).
+were the same (:class:`common.metrics.Bootstrap`; no correction for the number of structures). Resampling fewer than
+five subjects says nothing: then there is neither interval nor p.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ _COLUMNS = (
     "structure", "cases", "subjects", "first", "first_sd", "second", "second_sd", "difference", "difference_sd", "low",
     "high", "p",
 )  # fmt: skip
+_LEAST_SUBJECTS = 5
 Scores = dict[tuple[str, str], float]
 
 
@@ -98,19 +100,21 @@ def _compare(structure: str, one: Scores, other: Scores, subjects: Mapping[str, 
         return None
     pairs = np.array([(one[structure, case], other[structure, case]) for case in cases])
     groups = [subjects[case] or case for case in cases]
-    bootstrap = Bootstrap(len(cases), groups)
 
     def mean(column: np.ndarray) -> Any:
         return lambda weights: {"dice": weights @ column / weights.sum(axis=1)}
 
     difference = pairs[:, 1] - pairs[:, 0]
-    interval = bootstrap.intervals(mean(difference))["dice"]
     deviations = np.column_stack([pairs, difference]).std(axis=0, ddof=1) if len(cases) > 1 else [np.nan] * 3
     row = {"structure": structure, "cases": len(cases), "subjects": len(set(groups))}
     row |= {"first": pairs[:, 0].mean(), "first_sd": deviations[0]}
     row |= {"second": pairs[:, 1].mean(), "second_sd": deviations[1]}
-    row |= {"difference": interval.value, "difference_sd": deviations[2], "low": interval.low, "high": interval.high}
-    row["p"] = bootstrap.p_values(mean(pairs[:, 1]), mean(pairs[:, 0]))["dice"]
+    row |= {"difference": difference.mean(), "difference_sd": deviations[2], "low": None, "high": None, "p": None}
+    if row["subjects"] >= _LEAST_SUBJECTS:
+        bootstrap = Bootstrap(len(cases), groups)
+        interval = bootstrap.intervals(mean(difference))["dice"]
+        p = bootstrap.p_values(mean(pairs[:, 1]), mean(pairs[:, 0]))["dice"]
+        row |= {"low": interval.low, "high": interval.high, "p": p}
     return {key: float(value) if isinstance(value, np.floating) else value for key, value in row.items()}
 
 
@@ -129,8 +133,8 @@ def as_markdown(rows: Sequence[Mapping[str, Any]], first: Path, second: Path) ->
             spread(row, "first"),
             spread(row, "second"),
             spread(row, "difference"),
-            f"{row['low']:+.3f} to {row['high']:+.3f}",
-            f"{row['p']:.3f}",
+            "" if row["p"] is None else f"{row['low']:+.3f} to {row['high']:+.3f}",
+            "" if row["p"] is None else f"{row['p']:.3f}",
         ]
         for row in rows
     ]

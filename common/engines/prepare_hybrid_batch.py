@@ -46,6 +46,7 @@ class PrepareHybridBatch(PrepareBatch):
         # Triples of slices: the middle ones are the window, the outermost ones of the first and last its neighbours.
         window = stack[:, :, 1].permute(0, 2, 3, 1)[:, None]
         before, after = (stack[:, at, side][:, None, ..., None] for at, side in ((0, 0), (-1, 2)))
+        self.pipeline.stage1.eval()  # its own training, in the same process, leaves it in training mode
         with torch.autocast(stack.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
             context = self.pipeline.context(window, before, after, True)
         seen = self.pipeline.crop((context[0].float(), context[1].float()), boxes.flatten(0, 1))

@@ -105,6 +105,13 @@ class TestSSHSNet(SpineBundleTests):
         split = read_json(trained / "split.json")
         assert split["labelled"] and split["unlabelled"] and not set(split["labelled"]) & set(split["unlabelled"])
 
+    def test_stage_1_stays_as_it_was_trained(self, dataset, scratch):
+        """Also where no validation has put it into evaluation mode, in which stage 2 has to see it."""
+        self.train(dataset, scratch, stage1_val_interval=5, max_epochs=2)
+        whole = torch.load(scratch / "model_last.pt", weights_only=True)
+        stage1 = torch.load(scratch / "stage1" / "model_last.pt", weights_only=True)
+        assert equal({name: whole[f"stage1.{name}"] for name in stage1}, stage1)
+
     def test_stage_1_without_unlabelled_scans(self, dataset, scratch):
         ids = {**self.tiny, **self.split, "dataset_dir": str(dataset), "batch_size": 2, "max_epochs": 1}
         ids |= {"labelled_share": 0.7, "val_interval": 1}

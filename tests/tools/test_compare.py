@@ -8,7 +8,7 @@ import pytest
 
 from tools import compare
 
-CASES = {"a": "A", "b": "B", "c": "C", "d": "C"}
+CASES = {"a": "A", "b": "B", "c": "C", "d": "C", "e": "E", "f": "F", "g": "G"}
 
 
 def evaluation(folder: Path, l5: dict[str, float | str], discs: dict[str, float | str] | None = None) -> Path:
@@ -29,28 +29,33 @@ def evaluation(folder: Path, l5: dict[str, float | str], discs: dict[str, float 
 
 
 def test_differences_of_what_both_have_scored(tmp_path):
-    first = evaluation(tmp_path / "1", {"a": 0.5, "b": 0.6, "c": 0.7, "d": ""}, {"a": 0.2, "b": 0.4})
-    second = evaluation(tmp_path / "2", {"a": 0.7, "b": 0.7, "c": 0.7, "d": 0.9}, {"a": 0.1, "c": 0.3})
+    l5 = {"a": 0.5, "b": 0.6, "c": 0.7, "e": 0.6, "f": 0.6}
+    first = evaluation(tmp_path / "1", {**l5, "d": ""}, {"a": 0.2, "b": 0.4})
+    second = evaluation(tmp_path / "2", {**dict.fromkeys(l5, 0.7), "d": 0.9}, {"a": 0.1, "c": 0.3})
     rows = {row["structure"]: row for row in compare.compare(first, second)}
     assert list(rows) == ["mean of a case", "its vertebrae", "its discs", "L5"]
     l5 = rows["L5"]
-    assert (l5["cases"], l5["subjects"]) == (3, 3)
+    assert (l5["cases"], l5["subjects"]) == (5, 5)
     assert (l5["first"], l5["second"], l5["difference"]) == pytest.approx((0.6, 0.7, 0.1))
-    assert l5["difference_sd"] == pytest.approx(0.1) and l5["first_sd"] == pytest.approx(0.1)
-    assert l5["low"] == pytest.approx(0.0) and l5["high"] == pytest.approx(0.2)
+    assert l5["difference_sd"] == pytest.approx(0.005**0.5) and l5["second_sd"] == pytest.approx(0)
+    assert l5["low"] == pytest.approx(0.04) and l5["high"] == pytest.approx(0.16) and l5["p"] < 0.01
     discs = rows["its discs"]
     assert discs["cases"] == 1 and discs["difference"] == pytest.approx(-0.1) and np.isnan(discs["difference_sd"])
-    assert discs["low"] == discs["high"] == pytest.approx(-0.1)
+    assert discs["low"] is discs["high"] is discs["p"] is None
 
 
 def test_subjects_are_drawn_whole(tmp_path):
-    """Two scans of one subject vary less than two subjects do: with c and d drawn together the interval is wider."""
-    scores = {"a": 0.2, "b": 0.2, "c": 0.8, "d": 0.8}
-    zeros = evaluation(tmp_path / "0", dict.fromkeys(scores, 0.0))
-    row = next(r for r in compare.compare(zeros, evaluation(tmp_path / "1", scores)) if r["structure"] == "L5")
-    assert (row["cases"], row["subjects"]) == (4, 3)
-    assert row["low"] == pytest.approx(0.2) and row["high"] == pytest.approx(0.8)
-    assert row["p"] < 0.01
+    """With the two scans of subject C drawn together, the interval is wider than with scans for themselves."""
+    scores = {"a": 0.2, "b": 0.2, "c": 0.8, "d": 0.8, "e": 0.2, "f": 0.2}
+    widths = []
+    for second in ("d", "g"):
+        renamed = {second if case == "d" else case: dice for case, dice in scores.items()}
+        zeros = evaluation(tmp_path / f"0{second}", dict.fromkeys(renamed, 0.0))
+        rows = compare.compare(zeros, evaluation(tmp_path / f"1{second}", renamed))
+        row = next(row for row in rows if row["structure"] == "L5")
+        assert (row["cases"], row["subjects"]) == (6, 5 if second == "d" else 6)
+        widths.append(row["high"] - row["low"])
+    assert widths[0] > widths[1] > 0
 
 
 def test_the_command(tmp_path, capsys):
@@ -60,7 +65,7 @@ def test_the_command(tmp_path, capsys):
     assert compare.main([str(first), str(second), "--output", *outputs]) == 0
     printed = capsys.readouterr().out
     assert Path(outputs[1]).read_text(encoding="utf-8") == printed
-    assert "| L5 | 2 (2) | 0.550 ± 0.071 | 0.375 ± 0.177 | -0.175 ± 0.106 | -0.250 to -0.100 |" in printed
+    assert "| L5 | 2 (2) | 0.550 ± 0.071 | 0.375 ± 0.177 | -0.175 ± 0.106 |  |  |" in printed
     with open(outputs[0], newline="", encoding="utf-8") as file:
         assert [row["structure"] for row in csv.DictReader(file)] == ["mean of a case", "its vertebrae", "L5"]
 
