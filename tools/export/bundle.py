@@ -12,6 +12,7 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from common.data.plan import read_plan
+from common.engines.launch import refusals
 from common.errors import InputError
 from common.handlers import load_weights
 from common.networks import PerFrame, SAFNet, SSHSNet, TwoStage
@@ -19,7 +20,7 @@ from common.networks.clip_network import ClipNetwork
 from tools.export.frame_parts import clip_plan, frame_plan, two_stage_plan
 from tools.export.part import ExportPlan
 from tools.export.spine_parts import hybrid_plan, volume_plan
-from tools.stream.bundle import read_bundle, refusals
+from tools.stream.bundle import read_bundle
 
 __all__ = ["BundleNetwork", "find_bundle"]
 
