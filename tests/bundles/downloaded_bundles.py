@@ -50,7 +50,7 @@ def refusal(root: str) -> str:
     try:
         monai.bundle.create_workflow(
             config_file=config, workflow_type="infer", bundle_root=root, logging_file=False, input="none"
-        )
+        ).run()
     except Exception as error:
         link: BaseException = error
         while (before := link.__cause__ or link.__context__) is not None:

@@ -54,7 +54,7 @@ class Command:
             **job.ids,
         }
         if model == "start":
-            ids["run"] = "['$@evaluator', '$@weights(None)']"
+            ids["run"] = "['$@evaluator']"
         self.words = [sys.executable, "-m", "monai.bundle", "run", "--config_file", config]
         for name, value in ids.items():
             self.words += [f"--{name}", str(value)]

@@ -82,6 +82,7 @@ class _Run:
         workflow = self._workflow(own | {"checkpoint": checkpoint})
         workflow.initialize()
         parser = workflow.parser
+        parser.get_parsed_content("started")
         self.evaluator = parser.get_parsed_content("evaluator")
         made_up = job.volumes.labels and random
         scores = LabelScores(job.volumes.labels, parser.get_parsed_content("label_scheme")) if made_up else None

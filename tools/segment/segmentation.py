@@ -91,6 +91,7 @@ def segment(
             **settings.ids,
         )
         workflow.initialize()
+        workflow.parser.get_parsed_content("started")
         work = work_of(workflow.parser)
         if not overwrite:
             work.keep_finished()

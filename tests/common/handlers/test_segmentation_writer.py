@@ -230,7 +230,8 @@ class TestDicomSeg:
         affine, array = read_geometry(series)[1], labels(v11=5, v2=30)
         segment(writer(bundle, output, output_format="dicom-seg"), prediction(series, array, affine))
         assert {path.name for path in output.iterdir()} == {
-            "a_seg.dcm", "a_seg.json", "a_overlay.png", "volumes.csv", "labels.ctbl", "labels_itksnap.txt",
+            "a_seg.dcm", "a_seg.json", "a_overlay.png", "volumes.csv", "measures.csv", "labels.ctbl",
+            "labels_itksnap.txt",
         }  # fmt: skip
         seg = highdicom.seg.segread(output / "a_seg.dcm")
         assert [one.SegmentLabel for one in seg.SegmentSequence] == ["L5", "L5/S"]

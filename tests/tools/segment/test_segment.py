@@ -72,8 +72,8 @@ class TestScans:
         assert re.search(r"^2 scans segmented on cpu, 1 failed \(.* s\)$", out, re.MULTILINE)
         assert f"results: {tmp_path}/out\n" in out and "1/2 a: " in out and "2/2 b: " in out
         assert {path.name for path in (tmp_path / "out").iterdir()} == {
-            "a_seg.json", "a_seg.nii.gz", "b_seg.json", "b_seg.nii.gz", "volumes.csv", "statistics.json", "log.txt",
-            "labels.ctbl", "labels_itksnap.txt",
+            "a_seg.json", "a_seg.nii.gz", "b_seg.json", "b_seg.nii.gz", "volumes.csv", "measures.csv",
+            "statistics.json", "log.txt", "labels.ctbl", "labels_itksnap.txt",
         }  # fmt: skip
         told = json.loads((tmp_path / "out" / "statistics.json").read_text())
         assert (told["bundle"], told["version"]) == ("safnet", "0.1.0") and len(told["weights"]["sha256"]) == 64
