@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 import tracemalloc
 from fractions import Fraction
 
@@ -263,6 +264,10 @@ def test_closing_early_ends_the_thread(tmp_path):
         iterator = iter(video)
         next(iterator)
         assert len(threads()) > len(before)
+    for _ in range(1000):  # a thread that has been told to end needs a turn of the processor
+        if threads() == before:
+            break
+        time.sleep(0.01)
     assert threads() == before
     assert list(iterator) == []
     with video:
