@@ -129,7 +129,9 @@ def all_survive(trial: Callable[..., None], folder: Path, seeds: Sequence[int], 
     process = context.Process(target=_try_all, args=(trial, folder, seeds, arguments))
     process.start()
     process.join()
-    assert process.exitcode == 0, f"exit status {process.exitcode}\n{report.read_text(errors='replace')}"
+    assert process.exitcode == 0, (
+        f"exit status {process.exitcode}\n{report.read_text(errors='replace', encoding='utf-8')}"
+    )
     assert not list(home.iterdir())
 
 
@@ -138,7 +140,7 @@ def _try_all(trial: Callable[..., None], folder: Path, seeds: Sequence[int], arg
     os.chdir(folder / "home")
     warnings.simplefilter("ignore")
     logging.disable()
-    with open(folder / "report.txt", "w") as report:
+    with open(folder / "report.txt", "w", encoding="utf-8") as report:
         os.dup2(report.fileno(), 1)
         os.dup2(report.fileno(), 2)
         for seed in seeds:

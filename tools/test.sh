@@ -8,5 +8,6 @@ setup tests/requirements.txt
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 # A process for each core (a bundle's tests need up to 2 GB), a file's tests in one of them, each with one thread.
+export PYTHONWARNDEFAULTENCODING=1
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 exec .venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile "$@"

@@ -244,7 +244,9 @@ class BundleTests(HostTests):
         packages = {key: metadata[f"{key}_version"] for key in ("monai", "pytorch", "numpy")}
         for package, version in (packages | metadata["required_packages_version"]).items():
             assert re.fullmatch(r"\d+(\.\d+)+", version), f"{package} {version} is not one exact version"
-        pins = dict(re.findall(r"^(\w+)==(\S+)$", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
+        pins = dict(
+            re.findall(r"^(\w+)==(\S+)$", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
+        )
         assert metadata["monai_version"] == pins["monai"] and metadata["pytorch_version"] == pins["torch"]
 
     def test_metadata_describes_the_network(self, metadata):
@@ -408,7 +410,9 @@ class BundleTests(HostTests):
     def test_another_release_of_the_shared_code(self, released, launch, tmp_path):
         bundle = copy_of(self.root, tmp_path / "another")
         metadata = read_json(bundle / "configs" / "metadata.json")
-        (bundle / "configs" / "metadata.json").write_text(json.dumps(metadata | {"common_version": "99.0"}))
+        (bundle / "configs" / "metadata.json").write_text(
+            json.dumps(metadata | {"common_version": "99.0"}), encoding="utf-8"
+        )
         given = ["--config_file", bundle / "configs" / "inference.json", "--bundle_root", bundle]
         line = the_line(launch("run", *given, cwd=tmp_path))
         assert "99.0" in line and common.__version__ in line and "one release" in line
@@ -468,11 +472,11 @@ class BundleTests(HostTests):
         """Paths that mistakes name."""
         folder = shared / "places"
         (folder / "empty").mkdir(parents=True)
-        (folder / "file").write_text("text")
+        (folder / "file").write_text("text", encoding="utf-8")
         torch.save({"weight": torch.zeros(2)}, folder / "another.pt")
         other = folder / "other"
         (other / "configs").mkdir(parents=True)
-        (other / "configs" / "metadata.json").write_text('{"bundle": "other"}')
+        (other / "configs" / "metadata.json").write_text('{"bundle": "other"}', encoding="utf-8")
         shutil.copytree(ROOT / "common", other / "common", ignore=shutil.ignore_patterns("__pycache__"))
         named = {name: folder / name for name in ("missing", "empty", "file", "other")}
         named |= {"another": folder / "another.pt", "trained": trained, "example": example}
@@ -584,12 +588,12 @@ class BundleTests(HostTests):
         ids = {name: value.format(trained=trained) if isinstance(value, str) else value for name, value in ids.items()}
         whole = self.train(dataset, scratch / "whole", max_epochs=epochs, **ids)
         self.train(dataset, scratch / "parts", max_epochs=pause, **ids)
-        first = (scratch / "parts" / "history.csv").read_text()
+        first = (scratch / "parts" / "history.csv").read_text(encoding="utf-8")
         parts = self.train(dataset, scratch / "parts", max_epochs=epochs, resume=True, **ids)
 
-        history = (whole / "history.csv").read_text()
+        history = (whole / "history.csv").read_text(encoding="utf-8")
         assert history.startswith(first) and len(history.splitlines()) == epochs + 1
-        assert (parts / "history.csv").read_text() == history
+        assert (parts / "history.csv").read_text(encoding="utf-8") == history
         for file in ("model.pt", "model_last.pt", "training_state.pt"):
             states = [torch.load(folder / file, weights_only=True) for folder in (whole, parts)]
             assert equal(*states), f"{file} differs"

@@ -379,9 +379,13 @@ class SpineBundleTests(BundleTests):
 
     def test_colour_tables_pictures_and_provenance(self, segmented, released, scans):
         output, _ = segmented
-        slicer = dict(line.split()[:2] for line in (output / "labels.ctbl").read_text().splitlines() if line[0] != "#")
+        slicer = dict(
+            line.split()[:2]
+            for line in (output / "labels.ctbl").read_text(encoding="utf-8").splitlines()
+            if line[0] != "#"
+        )
         assert slicer["11"] == "L5/S" and slicer["0"] == "background"
-        assert re.search(r'^\s*11 .*"L5/S"$', (output / "labels_itksnap.txt").read_text(), re.MULTILINE)
+        assert re.search(r'^\s*11 .*"L5/S"$', (output / "labels_itksnap.txt").read_text(encoding="utf-8"), re.MULTILINE)
         for path in output.glob("*_seg.nii.gz"):
             name = path.name.removesuffix("_seg.nii.gz")
             with Image.open(output / f"{name}_overlay.png") as picture:

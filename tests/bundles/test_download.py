@@ -38,15 +38,17 @@ RELEASE, OTHER_RELEASE = "70.1.2", "80.1.2"
 def state(bundle: Path, release: str) -> None:
     """Let a bundle and its copy of the shared code be of that release."""
     code, file = bundle / "common" / "__init__.py", bundle / "configs" / "metadata.json"
-    code.write_text(re.sub(r'__version__ = ".*"', f'__version__ = "{release}"', code.read_text()))
-    metadata = json.loads(file.read_text())
+    code.write_text(
+        re.sub(r'__version__ = ".*"', f'__version__ = "{release}"', code.read_text(encoding="utf-8")), encoding="utf-8"
+    )
+    metadata = json.loads(file.read_text(encoding="utf-8"))
     metadata |= {"version": release, "common_version": release, "changelog": {release: "new"}}
-    file.write_text(json.dumps(metadata, indent=4))
+    file.write_text(json.dumps(metadata, indent=4), encoding="utf-8")
 
 
 def hidden_packages() -> list[str]:
     """Modules that are installed here but not needed by requirements.txt, nor by what that needs."""
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     wanted = [Requirement(line) for line in lines if line and not line.startswith("#")]
     needed: set[str] = set()
     while wanted:
@@ -114,7 +116,7 @@ def test_fetched_and_run_from_elsewhere(name, published, inputs, launch, tmp_pat
     done = launch("run", "--config_file", config, *words(ids), cwd=tmp_path / "empty")
     assert done.status == 0, done.err
     assert tests.segmentation_of(inputs[name], tmp_path / "out").exists()
-    assert f"{name} {RELEASE} writes to" in (tmp_path / "out" / "log.txt").read_text()
+    assert f"{name} {RELEASE} writes to" in (tmp_path / "out" / "log.txt").read_text(encoding="utf-8")
     assert not list((tmp_path / "empty").iterdir())
 
 

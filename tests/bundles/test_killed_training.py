@@ -41,7 +41,7 @@ def test_killed_twice_and_resumed(workers, dataset, scratch):
         """Kill the process and its workers when that epoch is in the history: while it is saved, or soon after."""
         history = scratch / "killed" / "history.csv"
         while process.poll() is None:
-            if history.is_file() and history.read_text().count("\n") > epoch:
+            if history.is_file() and history.read_text(encoding="utf-8").count("\n") > epoch:
                 break
             time.sleep(0.02)
         os.killpg(process.pid, signal.SIGKILL)

@@ -48,7 +48,7 @@ class TestSAFNet(SpineBundleTests):
 
     def test_weights_remember_the_switches(self, released, scans, launch, tmp_path):
         plan = read_json(released / "models" / "model.json")
-        (tmp_path / "model.json").write_text(json.dumps(plan | {"aspp": False}))
+        (tmp_path / "model.json").write_text(json.dumps(plan | {"aspp": False}), encoding="utf-8")
         (tmp_path / "model.pt").write_bytes((released / "models" / "model.pt").read_bytes())
         ids = {**self.tiny, "bundle_root": released, "input": scans, "checkpoint": tmp_path / "model.pt"}
         ids |= {"output_dir": tmp_path / "out"}
@@ -80,7 +80,7 @@ class TestSAFNet(SpineBundleTests):
         cases = read_json(dataset / "index.json")["cases"]
         partly = [case | {"labelled": [2, 3, 11]} for case in cases]
         listing = scratch / "partly.json"
-        listing.write_text(json.dumps({"cases": partly}))
+        listing.write_text(json.dumps({"cases": partly}), encoding="utf-8")
         folder = self.train(dataset, scratch / "out", max_epochs=1, datalist=str(listing))
         assert read_json(folder / "model.json")["learned"] == [2, 3, 11]
         ids = {**self.tiny, "dataset_dir": str(dataset), "output_dir": str(scratch / "seg"), "overlay": "false"}

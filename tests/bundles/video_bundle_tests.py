@@ -112,7 +112,7 @@ class VideoBundleTests(BundleTests):
     def places_for_videos(self, folder: Path, example: Path) -> dict[str, object]:
         """Write what the mistakes here name into a folder."""
         (folder / "written").mkdir(parents=True)
-        (folder / "written" / "one_frames.csv").write_text("of an earlier run")
+        (folder / "written" / "one_frames.csv").write_text("of an earlier run", encoding="utf-8")
         return {"written": folder / "written", "broken": BAD_VIDEOS["cut off"].make(folder), "frame": example / "7.png"}
 
     def cases(self, dataset: Path) -> list[str]:

@@ -24,14 +24,16 @@ class Runs:
         if configs[-1] == "demo":
             (output / "model.pt").write_bytes(b"")
             (output / "training_state.pt").write_bytes(b"")
-            (output / "model.json").write_text(json.dumps({"spatial_size": [12, 96, 48]}))
+            (output / "model.json").write_text(json.dumps({"spatial_size": [12, 96, 48]}), encoding="utf-8")
             split = {"dataset_dir": str(self.data), "test": ["p1", "p2"], "train": ["p3"], "validation": ["p4"]}
-            (output / "split.json").write_text(json.dumps(split))
+            (output / "split.json").write_text(json.dumps(split), encoding="utf-8")
         elif configs[-1] == "evaluate":
             rows = {name: {"mean": value, "sd": 0.05, "cases": 2} for name, value in self.dice.items()}
-            (output / "summary.json").write_text(json.dumps({"structures": rows, "dice": {"mean": self.mean}}))
+            (output / "summary.json").write_text(
+                json.dumps({"structures": rows, "dice": {"mean": self.mean}}), encoding="utf-8"
+            )
         else:
-            with open(output / "volumes.csv", "w", newline="") as file:
+            with open(output / "volumes.csv", "w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file)
                 writer.writerow(["case", "structure", "volume_ml"])
                 writer.writerows([["p1", "L4", "31.25"], ["p2", "L5", "99.5"]])
@@ -41,7 +43,7 @@ class Runs:
 def data(tmp_path) -> Path:
     (tmp_path / "data" / "images").mkdir(parents=True)
     for name in ("p1", "p2", "p3", "p4"):
-        (tmp_path / "data" / "images" / f"{name}.nii.gz").write_text(name)
+        (tmp_path / "data" / "images" / f"{name}.nii.gz").write_text(name, encoding="utf-8")
     return tmp_path / "data"
 
 

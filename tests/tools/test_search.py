@@ -540,7 +540,9 @@ class TestTraining:
 
     def test_the_best_value(self, tmp_path):
         (tmp_path / "stage").mkdir()
-        (tmp_path / "stage" / "history.csv").write_text("epoch,dice,none\n1,,\n2,0.5,nan\n3,0.7,inf\n4,nan,\n")
+        (tmp_path / "stage" / "history.csv").write_text(
+            "epoch,dice,none\n1,,\n2,0.5,nan\n3,0.7,inf\n4,nan,\n", encoding="utf-8"
+        )
         assert (best_value(tmp_path, "dice", "max"), best_value(tmp_path, "dice", "min")) == (0.7, 0.5)
         with pytest.raises(TrainingError, match="has no number in the column none"):
             best_value(tmp_path, "none", "max")

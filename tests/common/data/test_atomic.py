@@ -37,12 +37,12 @@ def test_writers_choose_the_format_by_the_temporary_name(tmp_path):
 @pytest.mark.parametrize("error", [RuntimeError("stop"), KeyboardInterrupt(), OSError(28, "No space left on device")])
 def test_block_that_fails_leaves_the_old_file_alone(tmp_path, error):
     path = tmp_path / "report.txt"
-    path.write_text("old")
+    path.write_text("old", encoding="utf-8")
     raised = InputError if isinstance(error, OSError) else type(error)
     with pytest.raises(raised), atomic_path(path) as temporary:
-        temporary.write_text("half of the n")
+        temporary.write_text("half of the n", encoding="utf-8")
         raise error
-    assert path.read_text() == "old" and os.listdir(tmp_path) == ["report.txt"]
+    assert path.read_text(encoding="utf-8") == "old" and os.listdir(tmp_path) == ["report.txt"]
 
 
 def test_disk_errors_are_one_clear_line(tmp_path):
@@ -101,9 +101,9 @@ def test_nested_blocks_of_one_path_do_not_meet(tmp_path):
     path = tmp_path / "report.txt"
     with atomic_path(path) as outer, atomic_path(path) as inner:
         assert outer != inner
-        outer.write_text("outer")
-        inner.write_text("inner")
-    assert path.read_text() == "outer" and os.listdir(tmp_path) == ["report.txt"]
+        outer.write_text("outer", encoding="utf-8")
+        inner.write_text("inner", encoding="utf-8")
+    assert path.read_text(encoding="utf-8") == "outer" and os.listdir(tmp_path) == ["report.txt"]
 
 
 def test_longest_names_can_be_written(tmp_path):
@@ -143,7 +143,9 @@ def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path):
     write_json(tmp_path / "report.json", [1])
     with pytest.raises(TypeError):
         write_json(tmp_path / "report.json", [object()])
-    assert json.loads((tmp_path / "report.json").read_text()) == [1] and os.listdir(tmp_path) == ["report.json"]
+    assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8")) == [1] and os.listdir(tmp_path) == [
+        "report.json"
+    ]
 
 
 def test_csv_reads_back(tmp_path):

@@ -200,7 +200,9 @@ class TestDatalist:
         elsewhere.mkdir()
         touch(tmp_path / "far.nii", root / "near.nii")
         listing = elsewhere / "own.json"
-        listing.write_text(json.dumps({"cases": [{"image": str(tmp_path / "far.nii"), "label": "near.nii"}]}))
+        listing.write_text(
+            json.dumps({"cases": [{"image": str(tmp_path / "far.nii"), "label": "near.nii"}]}), encoding="utf-8"
+        )
         (found,) = find_cases(root, listing)
         assert (found["image"], found["label"]) == (str(tmp_path / "far.nii"), str(root / "near.nii"))
 
@@ -262,7 +264,7 @@ class TestDatalist:
         ],
     )
     def test_broken_lists(self, tmp_path, text, problem):
-        (tmp_path / "index.json").write_text(text)
+        (tmp_path / "index.json").write_text(text, encoding="utf-8")
         assert message(find_cases, tmp_path) == f"{tmp_path}/index.json: {problem}"
 
     def test_not_text(self, tmp_path):
@@ -360,7 +362,7 @@ class TestSpineCases:
 
     def test_contradicting_folds(self, tmp_path):
         datalist(tmp_path, [row | {"subject": "ann", "fold": i} for i, row in enumerate(rows_of(5))])
-        with_others = json.loads((tmp_path / "index.json").read_text())["cases"]
+        with_others = json.loads((tmp_path / "index.json").read_text(encoding="utf-8"))["cases"]
         datalist(
             tmp_path, [*with_others, *[{"image": f"o/{i}.nii", "label": f"p/{i}.nii", "id": f"o{i}"} for i in range(5)]]
         )

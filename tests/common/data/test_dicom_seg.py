@@ -203,7 +203,7 @@ def test_an_empty_label_map_is_no_file_and_removes_an_old_one(tmp_path):
     for _ in range(2):
         assert write_dicom_seg(np.zeros(SHAPE, np.uint8), source, target, SCHEME, ALGORITHM) is False
         assert not target.exists()
-        target.write_text("of an earlier run")
+        target.write_text("of an earlier run", encoding="utf-8")
 
 
 def test_unknown_values_and_another_grid_are_refused(tmp_path):

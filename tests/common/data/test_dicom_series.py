@@ -108,7 +108,7 @@ class TestFindStack:
         write_dicom(tmp_path / "seg.dcm", slice_elements(VOXELS, SAGITTAL, 0, OTHER) | changes)
         changes = {0x00080060: ("CS", "OT"), 0x00200032: ("DS", None)}
         write_dicom(tmp_path / "screen.dcm", slice_elements(VOXELS, SAGITTAL, 0, OTHER) | changes)
-        (tmp_path / "notes.txt").write_text("x" * 300)
+        (tmp_path / "notes.txt").write_text("x" * 300, encoding="utf-8")
         shutil.copy(tmp_path / "IM0001.dcm", tmp_path / ".hidden.dcm")
         assert find_stack(tmp_path).shape == VOXELS.shape
 

@@ -148,7 +148,7 @@ class TestRefusals:
     @pytest.mark.parametrize("suffix", LABEL_SUFFIXES)
     def test_a_folder_that_cannot_be(self, tmp_path, suffix):
         source = write_scan(tmp_path, "nii")
-        (tmp_path / "file").write_text("")
+        (tmp_path / "file").write_text("", encoding="utf-8")
         target = tmp_path / f"file/a{suffix}"
         assert message(write_label_map, np.zeros((12, 10, 8)), source, target).startswith(
             f"{target}: cannot be written ("

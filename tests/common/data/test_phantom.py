@@ -175,7 +175,7 @@ def files(folder):
 
 
 def test_index(folder):
-    index = json.loads((folder / "index.json").read_text())
+    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     assert list(index["label_names"]) == [str(value) for value in range(1, 20)]
     assert (index["label_names"]["1"], index["label_names"]["11"]) == ("S", "L5/S")
     assert index["generator"] == {"version": PHANTOM_VERSION, "seed": 7, "count": 2}
@@ -229,7 +229,7 @@ def test_other_settings_are_refused(folder):
 
 def test_a_folder_with_something_else_is_refused_and_left_alone(tmp_path):
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work", encoding="utf-8")
     with pytest.raises(InputError) as caught:
         write_spine_phantoms(tmp_path / "mine", count=1)
     assert str(caught.value) == f"{tmp_path / 'mine'}: holds files but no index.json; choose a new or an empty folder"
@@ -238,7 +238,7 @@ def test_a_folder_with_something_else_is_refused_and_left_alone(tmp_path):
 
 @pytest.mark.parametrize("text", ["[]", "{}", "no json"])
 def test_another_index_is_refused(tmp_path, text):
-    (tmp_path / "index.json").write_text(text)
+    (tmp_path / "index.json").write_text(text, encoding="utf-8")
     with pytest.raises(InputError) as caught:
         write_spine_phantoms(tmp_path, count=1)
     assert str(caught.value) == (
@@ -247,13 +247,13 @@ def test_another_index_is_refused(tmp_path, text):
 
 
 def test_a_file_in_the_way_is_refused(tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(InputError, match=r"file: is a file; choose a folder for the phantoms$"):
         write_spine_phantoms(tmp_path / "file", count=1)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(InputError) as caught:
         write_spine_phantoms(tmp_path / "file" / "new", count=1)
     assert str(caught.value) == (

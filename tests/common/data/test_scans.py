@@ -63,7 +63,7 @@ class TestScanList:
     def test_a_folder(self, tmp_path, below):
         for name in ("b.nii", "a.nii.gz"):
             write(tmp_path / below / name)
-        (tmp_path / "readme.txt").write_text("no scan")
+        (tmp_path / "readme.txt").write_text("no scan", encoding="utf-8")
         scans = ScanList(str(tmp_path))
         assert [item["id"] for item in scans.items] == ["a", "b"]
         scans.finish()

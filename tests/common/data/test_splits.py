@@ -182,7 +182,9 @@ def test_errors(cases, options, message):
 class TestPublishedFolds:
     """MRSpineSeg's labelled cases have published lists."""
 
-    HELD_OUT = json.loads(Path(splits.__file__).with_name("mrspineseg_folds.json").read_text())["held_out"]
+    HELD_OUT = json.loads(Path(splits.__file__).with_name("mrspineseg_folds.json").read_text(encoding="utf-8"))[
+        "held_out"
+    ]
 
     def cases(self, numbers, name="Case{}"):
         return [{"id": name.format(n), "image": f"{n}.nii.gz", "subject": name.format(n)} for n in numbers]

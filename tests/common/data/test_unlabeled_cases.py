@@ -23,7 +23,7 @@ def dataset(root: Path, names: Sequence[str]) -> Path:
     for number, name in enumerate(names):
         write_nifti(root / "images" / f"{name}.nii.gz", noise((8, 8, 8), number))
         (root / "labels").mkdir(exist_ok=True)
-        (root / "labels" / f"{name}.nii.gz").write_text("no image")
+        (root / "labels" / f"{name}.nii.gz").write_text("no image", encoding="utf-8")
     return root
 
 
@@ -77,7 +77,7 @@ class TestWithheldLabels:
             {"image": f"images/{n:02d}.nii.gz", "label": f"labels/{n:02d}.nii.gz", "subject": f"s{n // 2}"}
             for n in range(20)
         ]
-        (root / "index.json").write_text(json.dumps({"cases": rows}))
+        (root / "index.json").write_text(json.dumps({"cases": rows}), encoding="utf-8")
         found = made(root, labelled_share=0.5)
         assert {case["subject"] for case in found.labelled}.isdisjoint(
             f"s{int(scan['id']) // 2}" for scan in found.unlabelled
@@ -121,7 +121,7 @@ class TestFolder:
 
     def test_a_bad_scan_is_left_out(self, data, tmp_path, caplog):
         write_nifti(tmp_path / "more" / "good.nii", noise((8, 8, 8), 100))
-        (tmp_path / "more" / "bad.nii").write_text("no image")
+        (tmp_path / "more" / "bad.nii").write_text("no image", encoding="utf-8")
         assert ids(made(data, unlabeled_dir=tmp_path / "more").unlabelled) == ["good"]
         assert "bad.nii: cannot be read as NIfTI" in caplog.text
 
@@ -139,7 +139,7 @@ class TestDatalist:
     def listing(self, data: Path, entries, name: str = "index.json") -> Path:
         names = [f"c{number}" for number in range(15)]
         rows = [{"image": f"images/{name}.nii.gz", "label": f"labels/{name}.nii.gz"} for name in names]
-        (data / name).write_text(json.dumps({"cases": rows, "unlabelled": entries}))
+        (data / name).write_text(json.dumps({"cases": rows, "unlabelled": entries}), encoding="utf-8")
         return data / name
 
     @pytest.mark.parametrize("name", ["index.json", "other.json"])

@@ -285,7 +285,7 @@ class TestCheckBundle:
         assert found.startswith(f"{file}: cannot be read (") and "No such file" in found
         assert found.endswith("); pass --bundle_root with the bundle")
         file.parent.mkdir()
-        file.write_text("{")
+        file.write_text("{", encoding="utf-8")
         assert message(check_bundle, tmp_path, "some_net").startswith(f"{file}: cannot be read (")
 
     def test_the_command_line_is_judged_under_monai_alone(self, bundle, config, monkeypatch):
@@ -304,7 +304,7 @@ class TestStartRun:
         folder = tmp_path / "a" / "b"
         assert start_run(folder, "some_net") == str(folder)
         logging.getLogger("somewhere.else").info("hello from afar")
-        log = (folder / "log.txt").read_text()
+        log = (folder / "log.txt").read_text(encoding="utf-8")
         assert f"some_net {common.__version__} writes to {folder}" in log and "hello from afar" in log
 
     def test_a_second_run_writes_to_its_own_log(self, tmp_path):
@@ -312,20 +312,20 @@ class TestStartRun:
         start_run(tmp_path / "first", "some_net")
         start_run(str(tmp_path / "second"), "some_net")
         logging.getLogger("somewhere").info("only for the second")
-        assert "only for the second" not in (tmp_path / "first" / "log.txt").read_text()
-        assert (tmp_path / "second" / "log.txt").read_text().count("only for the second") == 1
+        assert "only for the second" not in (tmp_path / "first" / "log.txt").read_text(encoding="utf-8")
+        assert (tmp_path / "second" / "log.txt").read_text(encoding="utf-8").count("only for the second") == 1
 
     def test_a_run_that_goes_on_keeps_its_log(self, tmp_path):
         logging.getLogger().setLevel(logging.INFO)
         for _ in range(2):
             start_run(tmp_path, "some_net")
-        assert (tmp_path / "log.txt").read_text().count("writes to") == 2
+        assert (tmp_path / "log.txt").read_text(encoding="utf-8").count("writes to") == 2
 
     def test_a_log_on_a_full_disk_is_silent(self, tmp_path, capfd):
         logging.getLogger().setLevel(logging.INFO)
         start_run(tmp_path, "some_net")
         (log,) = [handler for handler in logging.getLogger().handlers if isinstance(handler, launch._RunLog)]
-        with contextlib.suppress(OSError), open("/dev/full", "w") as full:
+        with contextlib.suppress(OSError), open("/dev/full", "w", encoding="utf-8") as full:
             before = log.setStream(full)
             logging.getLogger("somewhere").info("nowhere to be kept")
             log.stream = before
@@ -432,19 +432,19 @@ class TestReport:
     @pytest.fixture
     def log(self, tmp_path, monkeypatch) -> Path:
         monkeypatch.setattr(launch, "_log_file", tmp_path / "log.txt")
-        (tmp_path / "log.txt").write_text("earlier lines\n")
+        (tmp_path / "log.txt").write_text("earlier lines\n", encoding="utf-8")
         return tmp_path / "log.txt"
 
     def test_what_the_user_gave_is_one_line(self, log, capsys):
         assert self.report(refuse, capsys) == "error: scan.nii: is broken; mend it"
-        text = log.read_text()
+        text = log.read_text(encoding="utf-8")
         assert text.startswith("earlier lines\n")
         assert "Traceback (most recent call last)" in text and "in refuse" in text and "InputError" in text
 
     def test_wrapped_by_monai(self, log, capsys):
         line = self.report(lambda: from_config({"_target_": "common.data.ScanList", "source": None}), capsys)
         assert line == "error: input: no scan is given; pass --input with a scan or a folder of scans"
-        assert "Failed to instantiate" in log.read_text()
+        assert "Failed to instantiate" in log.read_text(encoding="utf-8")
 
     def test_anything_else_names_the_log(self, log, capsys):
         def fail():
@@ -471,7 +471,7 @@ class TestReport:
         line = self.report(lambda: {}["image"], capsys)
         (log,) = tmp_path.iterdir()
         assert line == f"error: KeyError: 'image'; the traceback is in {log}"
-        assert "Traceback (most recent call last)" in log.read_text()
+        assert "Traceback (most recent call last)" in log.read_text(encoding="utf-8")
 
     def test_a_log_that_cannot_be_written(self, tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(launch, "_log_file", tmp_path)
@@ -480,4 +480,4 @@ class TestReport:
     def test_a_started_run_takes_the_traceback(self, tmp_path, capsys):
         start_run(tmp_path, "some_net")
         self.report(refuse, capsys)
-        assert "in refuse" in (tmp_path / "log.txt").read_text()
+        assert "in refuse" in (tmp_path / "log.txt").read_text(encoding="utf-8")

@@ -25,14 +25,14 @@ class Trainer:
 def files(tmp_path) -> list[str]:
     train = {"name": "first", "train": {"trainer": {"_target_": "trainer_with_notes.Trainer", "name": "@name"}}}
     for file, content in (("train.json", train), ("second.json", {"name": "second"})):
-        (tmp_path / file).write_text(json.dumps(content))
+        (tmp_path / file).write_text(json.dumps(content), encoding="utf-8")
     return [str(tmp_path / file) for file in ("train.json", "second.json")]
 
 
 @pytest.fixture
 def notes(tmp_path, monkeypatch) -> list[str]:
     """What was done with the trainers that configurations make."""
-    (tmp_path / "trainer_with_notes.py").write_text(TRAINER)
+    (tmp_path / "trainer_with_notes.py").write_text(TRAINER, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     module = importlib.import_module("trainer_with_notes")
     module.NOTES.clear()

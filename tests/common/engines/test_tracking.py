@@ -42,7 +42,7 @@ def test_ids_of_mlflow():
 
 def test_ids_of_a_file_of_settings(tmp_path):
     settings = {"handlers_id": {"trainer": {"id": "train#trainer"}}, "configs": {"trainer": {}, "project": "x"}}
-    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    (tmp_path / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
     assert tracking_ids(str(tmp_path / "settings.json")) == {"project"}
 
 
@@ -87,7 +87,7 @@ def test_a_folder_is_refused(installed, address):
 def test_a_settings_file_for_mlflow_needs_it_too(installed, tmp_path):
     installed.clear()
     settings = {"handlers_id": {}, "configs": {"trainer": {"_target_": "MLFlowHandler"}}}
-    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    (tmp_path / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
     assert "needs the package mlflow" in message(check_tracking, {"tracking": str(tmp_path / "settings.json")})
 
 

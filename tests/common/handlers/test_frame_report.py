@@ -322,7 +322,7 @@ class TestComparisons:
     def test_names_of_models_differ(self, tmp_path, frames):
         for run_name in ("first", "second"):
             run(report(tmp_path, frames, f"{run_name}/evaluate"), model=2)
-        (tmp_path / "second" / "evaluate" / "summary.json").write_text("{}")
+        (tmp_path / "second" / "evaluate" / "summary.json").write_text("{}", encoding="utf-8")
         folders = [tmp_path / run_name / "evaluate" for run_name in ("first", "second")]
         handler = report(tmp_path, frames, "evaluate", compare_with=folders)
         assert [model.name for model in handler.compared] == ["first/evaluate", "second/evaluate"]

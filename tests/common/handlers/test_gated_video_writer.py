@@ -210,7 +210,7 @@ def test_no_video_of_different_sizes(folder, tmp_path, output):
 def test_a_video_of_pictures_that_can_all_be_read_or_not(folder, tmp_path, output):
     """One size, and no size at all, are no different sizes."""
     for path in folder.iterdir():
-        path.write_text("no picture")
+        path.write_text("no picture", encoding="utf-8")
     for index, picture in enumerate(scene(3)):
         write_picture(tmp_path / "one" / f"{index}.png", picture)
     clips = segment(tmp_path, output, mask_format="video")

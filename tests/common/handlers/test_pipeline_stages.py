@@ -30,7 +30,7 @@ def values(state: dict[str, torch.Tensor], stage: str) -> set[float]:
 def saved(network: nn.Module, folder: Path, name: str = "model.pt", **plan: object) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(network.state_dict(), folder / name)
-    (folder / Path(name).with_suffix(".json")).write_text(json.dumps(plan))
+    (folder / Path(name).with_suffix(".json")).write_text(json.dumps(plan), encoding="utf-8")
     return folder / name
 
 

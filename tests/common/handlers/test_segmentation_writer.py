@@ -200,7 +200,7 @@ class TestVolumes:
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, bundle):
-    (tmp_path / "output").write_text("a file")
+    (tmp_path / "output").write_text("a file", encoding="utf-8")
     with pytest.raises(InputError, match="cannot be written"):
         segment(writer(bundle, tmp_path / "output"), prediction(scan_file(tmp_path), labels(v1=3)))
 
@@ -289,7 +289,7 @@ class TestExisting:
 
     @pytest.mark.parametrize("text", ["{", "[]"])
     def test_a_broken_record(self, bundle, output, scan, text):
-        (output / "a_seg.json").write_text(text)
+        (output / "a_seg.json").write_text(text, encoding="utf-8")
         with pytest.raises(InputError, match=r"a_seg\.json: .*; remove it$"):
             writer(bundle, output).existing("a", scan)
 

@@ -130,14 +130,14 @@ def test_without_a_score_there_are_the_last_weights_only(tmp_path, score):
     Training(tmp_path / "run", (score,) * 3, bundle_root=bundle, publish_to=published).run()
     assert not (tmp_path / "run" / "model.pt").exists()
     assert epoch_of(tmp_path / "run" / "model_last.pt") == epoch_of(published) == 3
-    origin = json.loads((tmp_path / "run" / "provenance.json").read_text())
+    origin = json.loads((tmp_path / "run" / "provenance.json").read_text(encoding="utf-8"))
     assert origin["weights"]["file"].endswith("model_last.pt") and origin["settings"]["best_epoch"] == 0
 
 
 def test_plan_lies_beside_all_weights(tmp_path):
     Training(tmp_path / "run", plan={"size": (1, 2)}, publish_to=tmp_path / "models" / "model.pt").run()
     for path in ("run/model.json", "run/model_last.json", "models/model.json"):
-        assert json.loads((tmp_path / path).read_text()) == {"size": [1, 2]}
+        assert json.loads((tmp_path / path).read_text(encoding="utf-8")) == {"size": [1, 2]}
 
 
 def test_publishing_the_best(tmp_path):
@@ -152,7 +152,7 @@ def test_publishing_the_best(tmp_path):
 def test_split(tmp_path):
     train = CaseList([{"id": "b", "image": "1.nii"}], {"fold": 2, "test": ["z"]})
     Training(tmp_path, data={"train": train, "validation": [{"image": "/x/2.nii"}]}).run()
-    split = json.loads((tmp_path / "split.json").read_text())
+    split = json.loads((tmp_path / "split.json").read_text(encoding="utf-8"))
     assert split == {"fold": 2, "test": ["z"], "train": ["b"], "validation": ["/x/2.nii"]}
 
 
@@ -223,9 +223,9 @@ class TestResume:
 
     def test_fewer_epochs_than_there_were(self, tmp_path):
         Training(tmp_path).run()
-        before = (tmp_path / "history.csv").read_text()
+        before = (tmp_path / "history.csv").read_text(encoding="utf-8")
         Training(tmp_path, epochs=1, resume=True).run()
-        assert (tmp_path / "history.csv").read_text() == before
+        assert (tmp_path / "history.csv").read_text(encoding="utf-8") == before
 
     def test_a_folder_with_a_training_is_refused_without_it(self, tmp_path):
         Training(tmp_path).run()
@@ -274,9 +274,9 @@ def test_patience_goes_on_where_it_was(tmp_path):
     Training(tmp_path / "whole", PATIENT, patience=3).run()
     Training(tmp_path / "parts", PATIENT, patience=3).run(stop_after=3)
     Training(tmp_path / "parts", PATIENT, patience=3, resume=True).run()
-    files = [(tmp_path / name / "history.csv").read_text() for name in ("whole", "parts")]
+    files = [(tmp_path / name / "history.csv").read_text(encoding="utf-8") for name in ("whole", "parts")]
     assert files[0] == files[1]
     # It is over: to resume it is to do nothing, unless there is more patience.
     Training(tmp_path / "parts", PATIENT, patience=3, resume=True).run()
-    assert (tmp_path / "parts" / "history.csv").read_text() == files[0]
+    assert (tmp_path / "parts" / "history.csv").read_text(encoding="utf-8") == files[0]
     assert len(Training(tmp_path / "parts", PATIENT, patience=4, resume=True).run().history()) == 6

@@ -283,7 +283,7 @@ def test_a_table_that_cannot_be_begun_is_the_error(tmp_path, bundle, output):
 def resident() -> int:
     """Bytes of memory of this process that are in use."""
     gc.collect()
-    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+    return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * mmap.PAGESIZE
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="the memory of a process is read from /proc (Linux)")

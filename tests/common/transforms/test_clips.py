@@ -360,7 +360,7 @@ def steps(size: tuple[int, int]) -> Compose:
 
 def test_batches_and_back(tmp_path):
     write_sequences(tmp_path, {"a": 8, "b": 8, "c": 6})
-    (tmp_path / "splits.json").write_text('{"train": ["a", "b"], "test": ["c"]}')
+    (tmp_path / "splits.json").write_text('{"train": ["a", "b"], "test": ["c"]}', encoding="utf-8")
     cases = VideoCases(tmp_path)
     for part in (cases.train, cases.test):
         batch = next(iter(DataLoader(Dataset(part, steps((32, 48))), batch_size=2)))

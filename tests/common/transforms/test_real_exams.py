@@ -24,7 +24,9 @@ SCHEME = LabelScheme.load("mrspineseg17")
 @pytest.mark.skipif(not (DATA / "index.json").is_file(), reason="the real exams are not there (shared/data/spine)")
 @pytest.mark.parametrize("exam", EXAMS)
 def test_label_map_survives_the_round_trip(exam):
-    (case,) = [row for row in json.loads((DATA / "index.json").read_text())["cases"] if row["id"] == exam]
+    (case,) = [
+        row for row in json.loads((DATA / "index.json").read_text(encoding="utf-8"))["cases"] if row["id"] == exam
+    ]
     load = Compose([LoadImaged(["image", "label"]), EnsureChannelFirstd(["image", "label"]),
                     ValuesToChannelsd("label", SCHEME.name)])  # fmt: skip
     item = load({key: DATA / case[key] for key in ("image", "label")})

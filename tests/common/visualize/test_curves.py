@@ -93,6 +93,6 @@ def test_same_curves_same_file(tmp_path):
 
 
 def test_not_to_be_written(tmp_path):
-    (tmp_path / "file").write_text("not a folder")
+    (tmp_path / "file").write_text("not a folder", encoding="utf-8")
     with pytest.raises(InputError, match="cannot be written"):
         save_figure(tmp_path / "file" / "curves.png", roc_figure([GUESS]))

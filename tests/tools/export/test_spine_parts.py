@@ -38,7 +38,7 @@ def test_safnets_variants(switch):
     with torch.no_grad():
         scripted = torch.jit.script(part.module)
         x = torch.randn(1, 1, 3, 16, 32)
-        torch.testing.assert_close(scripted(x), part.original(x), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(scripted(x), part.original(x), rtol=1e-5, atol=5e-6)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_windows_and_patches_without_torch_are_the_bundles_own(hybrid):
     names = ("window_size", "window_strides", "patch_size", "patch_strides")
     assert content["constants"] == {name: SSHSNET[name] for name in names}
     expected = HybridInferer(**content["constants"])(volume[None, None], network)
-    np.testing.assert_allclose(found, expected[0].numpy(), atol=1e-5)
+    np.testing.assert_allclose(found, expected[0].numpy(), rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize(("mode", "floor"), [("nearest", False), ("linear", False), ("nearest", True)])
@@ -71,14 +71,14 @@ def test_modules_around_the_stages(mode, floor):
     with torch.no_grad():
         context = WindowStage(network)(window, before, after)
         for one, other in zip(context, network.context(window, before, after, False), strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=5e-6)
         patches = torch.cat([window[:, :, x : x + 32, y : y + 32, z : z + 4] for x, y, z in starts.tolist()])
         found = PatchStage(network, (32, 32, 4))(patches, *context, starts)
         for one, patch, (x, y, z) in zip(found, patches, starts.tolist(), strict=True):
             cut = tuple(part[..., z : z + 4] for part in context)
             expected = network.segment(patch[None], cut, torch.tensor([[x, x + 32, y, y + 32]]))[0]
-            torch.testing.assert_close(one, expected, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(WholeWindow(network)(window), network(window), rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(one, expected, rtol=1e-5, atol=5e-6)
+        torch.testing.assert_close(WholeWindow(network)(window), network(window), rtol=1e-5, atol=5e-6)
 
 
 def test_the_window_that_is_its_own_patch_has_a_fixed_size():

@@ -33,11 +33,11 @@ def publish(folder: Path, version: str, members: Any = None, /, **entry: Any) ->
     archive = write_zip(folder / f"{key}.zip", members or files_of(version))
     data = archive.read_bytes()
     index = folder / "model_info.json"
-    content = json.loads(index.read_text()) if index.is_file() else {}
+    content = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
     digest = hashlib.sha256(data).hexdigest()
     content[key] = {"source": archive.name, "name": NAME, "version": version, "sha256": digest, "size": len(data)}
     content[key] |= {"recipe": True} | entry
-    index.write_text(json.dumps(content))
-    with open(folder / "SHA256SUMS", "a") as sums:
+    index.write_text(json.dumps(content), encoding="utf-8")
+    with open(folder / "SHA256SUMS", "a", encoding="utf-8") as sums:
         sums.write(f"{content[key]['sha256']}  {archive.name}\n")
     return archive

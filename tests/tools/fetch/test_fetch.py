@@ -48,7 +48,7 @@ def get(tmp_path: Path, capsys: pytest.CaptureFixture) -> Callable[..., str]:
 
 def installed(tmp_path: Path, folder: str = NAME) -> str | None:
     file = tmp_path / "mine" / folder / "configs" / "metadata.json"
-    return json.loads(file.read_text())["version"] if file.is_file() else None
+    return json.loads(file.read_text(encoding="utf-8"))["version"] if file.is_file() else None
 
 
 def names(tmp_path: Path) -> list[str]:
@@ -77,8 +77,8 @@ def test_all_kinds_of_sources(web, source, dist, tmp_path, get):
         lines.append("it is a recipe: it has no trained weights yet")
     assert said.splitlines() == lines
     assert names(tmp_path) == [NAME]
-    assert (tmp_path / "mine" / NAME / "LICENSE").read_text() == "licence of 0.10.0\n"
-    receipt = json.loads((tmp_path / "mine" / NAME / ".fetched.json").read_text())
+    assert (tmp_path / "mine" / NAME / "LICENSE").read_text(encoding="utf-8") == "licence of 0.10.0\n"
+    receipt = json.loads((tmp_path / "mine" / NAME / ".fetched.json").read_text(encoding="utf-8"))
     assert (receipt["source"], receipt["sha256"], receipt["version"]) == (place, digest, "0.10.0")
 
 
@@ -96,10 +96,10 @@ def test_a_source_of_its_own_in_the_index(dist, tmp_path, get):
     """The index is here, the packages are on a server."""
     index = dist / "model_info.json"
     with serve(dist) as address:
-        entries = json.loads(index.read_text())
+        entries = json.loads(index.read_text(encoding="utf-8"))
         for entry in entries.values():
             entry["source"] = f"{address}/{entry['source']}"
-        (tmp_path / "index.json").write_text(json.dumps(entries))
+        (tmp_path / "index.json").write_text(json.dumps(entries), encoding="utf-8")
         assert f"from {address}/safnet_v0.10.0.zip" in get(tmp_path / "index.json")
 
 
@@ -144,7 +144,7 @@ def test_an_older_version_is_replaced(dist, tmp_path, get):
     (cache / "x.pyc").write_bytes(b"x")  # what a run leaves is not the user's own
     assert f"{NAME} 0.10.0 is in {tmp_path / 'mine' / NAME}; it replaces 0.9.0" in get(dist)
     assert names(tmp_path) == [NAME] and not cache.exists()
-    assert (tmp_path / "mine" / NAME / "LICENSE").read_text() == "licence of 0.10.0\n"
+    assert (tmp_path / "mine" / NAME / "LICENSE").read_text(encoding="utf-8") == "licence of 0.10.0\n"
 
 
 @pytest.mark.parametrize("own", ["models/model.pt", "LICENSE", "output/inference/a_seg.nii.gz"])
@@ -154,10 +154,10 @@ def test_what_is_the_users_own_is_kept(own, dist, tmp_path, get):
         get(dist, "--version", "0.9.0")
         file = tmp_path / "mine" / NAME / own
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"mine {number}")
+        file.write_text(f"mine {number}", encoding="utf-8")
         said = get(dist)
         assert f"what was there, with your own files, is kept in {tmp_path / 'mine' / kept}" in said
-        assert (tmp_path / "mine" / kept / own).read_text() == f"mine {number}"
+        assert (tmp_path / "mine" / kept / own).read_text(encoding="utf-8") == f"mine {number}"
         assert installed(tmp_path, kept) == "0.9.0" and installed(tmp_path) == "0.10.0"
         assert (tmp_path / "mine" / NAME / own).exists() == (own == "LICENSE")
 
@@ -173,12 +173,12 @@ def test_a_bundle_that_came_another_way_is_kept(dist, tmp_path, get):
 def test_what_is_there_already(dist, tmp_path, get):
     get(dist)
     file = tmp_path / "mine" / NAME / "LICENSE"
-    file.write_text("mine")
+    file.write_text("mine", encoding="utf-8")
     assert get(dist) == f"{NAME} 0.10.0 is in {file.parent} already, from a package with this SHA-256\n"
-    assert file.read_text() == "mine" and names(tmp_path) == [NAME]
+    assert file.read_text(encoding="utf-8") == "mine" and names(tmp_path) == [NAME]
     assert "is kept in" in get(dist, "--overwrite")
-    assert file.read_text() == "licence of 0.10.0\n"
-    assert (tmp_path / "mine" / "safnet_v0.10.0" / "LICENSE").read_text() == "mine"
+    assert file.read_text(encoding="utf-8") == "licence of 0.10.0\n"
+    assert (tmp_path / "mine" / "safnet_v0.10.0" / "LICENSE").read_text(encoding="utf-8") == "mine"
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_a_rename_that_fails_is_taken_back(dist, tmp_path, get, monkeypatch):
 @pytest.mark.parametrize("new_is_there", [True, False])
 def test_killed_while_the_new_one_takes_its_place(new_is_there, dist, tmp_path, get):
     get(dist, "--version", "0.9.0")
-    (tmp_path / "mine" / NAME / "own.txt").write_text("mine")
+    (tmp_path / "mine" / NAME / "own.txt").write_text("mine", encoding="utf-8")
     (tmp_path / "mine" / NAME).rename(tmp_path / "mine" / f".{NAME}-replaced")
     if new_is_there:
         shutil.copytree(tmp_path / "mine" / f".{NAME}-replaced", tmp_path / "mine" / NAME)
@@ -268,7 +268,7 @@ def test_killed_while_the_new_one_takes_its_place(new_is_there, dist, tmp_path, 
     assert names(tmp_path) == ([NAME, "safnet_v0.9.0"] if new_is_there else [NAME])
     get(dist)
     assert installed(tmp_path) == "0.10.0"
-    assert (tmp_path / "mine" / "safnet_v0.9.0" / "own.txt").read_text() == "mine"
+    assert (tmp_path / "mine" / "safnet_v0.9.0" / "own.txt").read_text(encoding="utf-8") == "mine"
 
 
 # --------------------------------------------------------------------------------------------------- unsound packages
@@ -337,7 +337,7 @@ def test_encrypted_members_are_refused(tmp_path, get):
     data[at + 8] |= 1
     archive.write_bytes(data)
     digest = hashlib.sha256(data).hexdigest()
-    (tmp_path / "dist" / "SHA256SUMS").write_text(f"{digest}  {archive.name}\n")
+    (tmp_path / "dist" / "SHA256SUMS").write_text(f"{digest}  {archive.name}\n", encoding="utf-8")
     assert "is encrypted" in get(archive, status=1)
 
 
@@ -428,7 +428,7 @@ def test_an_index_on_a_server_leads_to_no_file_of_this_machine(tmp_path, get):
 
 
 def test_a_huge_index(tmp_path, get):
-    (tmp_path / "model_info.json").write_text(" " * 1_000_001)
+    (tmp_path / "model_info.json").write_text(" " * 1_000_001, encoding="utf-8")
     assert "has more than 1000000 bytes" in get(tmp_path, status=1)
 
 
@@ -437,14 +437,16 @@ def test_something_else_in_its_place(kind, dist, tmp_path, get):
     place = tmp_path / "mine" / NAME
     place.parent.mkdir()
     if kind == "file":
-        place.write_text("mine")
+        place.write_text("mine", encoding="utf-8")
     elif kind == "link":
         with zipfile.ZipFile(dist / "safnet_v0.9.0.zip") as archive:
             archive.extractall(tmp_path / "elsewhere")
         place.symlink_to(tmp_path / "elsewhere" / NAME)
     else:
         (place / "configs").mkdir(parents=True)
-        (place / "configs" / "metadata.json").write_text('{"bundle": "funet"}' if kind == "other bundle" else "")
+        (place / "configs" / "metadata.json").write_text(
+            '{"bundle": "funet"}' if kind == "other bundle" else "", encoding="utf-8"
+        )
     line = get(dist, "--overwrite", status=1)
     assert line == f"error: {place}: is not a bundle 'safnet' of its own; choose another --bundle_dir"
 
@@ -455,7 +457,7 @@ def test_no_name_of_a_bundle(dist, tmp_path, capsys):
 
 
 def test_a_folder_that_cannot_be_made(dist, tmp_path, capsys):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     assert fetch.main([str(dist), "--name", NAME, "--bundle_dir", str(tmp_path / "file" / "x")]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "cannot be written (Not a directory); free space or choose another --bundle_dir" in line

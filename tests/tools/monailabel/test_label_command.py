@@ -20,10 +20,10 @@ from tools.monailabel.bundles import find_bundles
 def places(tmp_path: Path) -> dict[str, Path]:
     for name in ("a", "b"):
         (tmp_path / "bundles" / name / "configs").mkdir(parents=True)
-        (tmp_path / "bundles" / name / "configs" / "metadata.json").write_text("{}")
+        (tmp_path / "bundles" / name / "configs" / "metadata.json").write_text("{}", encoding="utf-8")
     for name in ("studies", "empty", "bundles/none"):
         (tmp_path / name).mkdir()
-    (tmp_path / "file").write_text("text")
+    (tmp_path / "file").write_text("text", encoding="utf-8")
     return {name: tmp_path / name for name in ("bundles", "studies", "empty", "missing", "file")}
 
 

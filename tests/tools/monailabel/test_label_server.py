@@ -214,7 +214,9 @@ def own(folder: Path, untouched: Path, volumes: Path, frames: Path) -> Served:
         shutil.rmtree(bundles / name / "models")
     (bundles / "no_bundle").mkdir()
     (here / "app").mkdir()
-    (here / "app" / "main.py").write_text("from tools.monailabel.app import LocalBundles  # noqa: F401\n")
+    (here / "app" / "main.py").write_text(
+        "from tools.monailabel.app import LocalBundles  # noqa: F401\n", encoding="utf-8"
+    )
     conf = {"bundles": bundles, "output": here / "training"}
     first = Session(here / "app", shutil.copytree(volumes, here / "volumes"), **conf)
     second = Session(here / "app", shutil.copytree(frames, here / "frames"), **conf)
@@ -439,14 +441,14 @@ def get(url: str, data: Any = None) -> Any:
 def wait_for(what: Callable[[], Any], process: subprocess.Popen, log: Path, seconds: float = 600) -> Any:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        assert process.poll() is None, log.read_text()[-3000:]
+        assert process.poll() is None, log.read_text(encoding="utf-8")[-3000:]
         try:
             if found := what():
                 return found
         except OSError:
             pass
         time.sleep(0.2)
-    raise AssertionError(log.read_text()[-3000:])
+    raise AssertionError(log.read_text(encoding="utf-8")[-3000:])
 
 
 def test_the_command_serves_this_computer_alone_and_trains(folder, untouched, volumes):
@@ -463,12 +465,12 @@ def test_the_command_serves_this_computer_alone_and_trains(folder, untouched, vo
     command += ["--port", str(port), "--workspace", "work"]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
     log = here / "log.txt"
-    with open(log, "w") as output:
+    with open(log, "w", encoding="utf-8") as output:
         process = subprocess.Popen(command, cwd=here, env=environment, stdout=output, stderr=subprocess.STDOUT)
     try:
         info = wait_for(lambda: get(f"http://127.0.0.1:{port}/info/"), process, log)
         assert list(info["models"]) == ["safnet"] and set(info["trainers"]) == {"safnet", "bare"}
-        assert "bare does not segment: there are no weights (models/model.pt)" in log.read_text()
+        assert "bare does not segment: there are no weights (models/model.pt)" in log.read_text(encoding="utf-8")
         if sys.platform == "linux":  # where all of 127.0.0.0/8 is this computer
             with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.2", port), timeout=10):
                 pass
@@ -478,14 +480,14 @@ def test_the_command_serves_this_computer_alone_and_trains(folder, untouched, vo
             task = get(f"http://127.0.0.1:{port}/train/")
             return task if task["status"] in ("DONE", "ERROR") else None
 
-        assert wait_for(finished, process, log)["status"] == "DONE", log.read_text()[-3000:]
+        assert wait_for(finished, process, log)["status"] == "DONE", log.read_text(encoding="utf-8")[-3000:]
     finally:
         process.send_signal(signal.SIGINT)
         try:
             status = process.wait(60)
         finally:
             process.kill()
-    assert status == 0 and "Traceback" not in log.read_text()
+    assert status == 0 and "Traceback" not in log.read_text(encoding="utf-8")
     after = content_of(bundles)
     changed = {file for file in before.keys() | after.keys() if before.get(file) != after.get(file)}
     assert changed <= {"safnet/models/model.pt", "safnet/models/model.json"} and "safnet/models/model.pt" in changed

@@ -21,7 +21,7 @@ from tools.verify.run_checks import RUN_CHECKS
 
 NAMES = ("bess", "funet", "safnet", "sshsnet")
 # All bundles are released together.
-VERSION = json.loads((BUNDLES / "safnet" / "configs" / "metadata.json").read_text())["version"]
+VERSION = json.loads((BUNDLES / "safnet" / "configs" / "metadata.json").read_text(encoding="utf-8"))["version"]
 PACKAGE = f"safnet_v{VERSION}"
 
 
@@ -119,10 +119,10 @@ def test_what_a_package_holds(name, dist):
 
 
 def test_the_index_and_the_sums(dist):
-    index = json.loads((dist / "model_info.json").read_text())
+    index = json.loads((dist / "model_info.json").read_text(encoding="utf-8"))
     assert list(index) == [f"{name}_v{VERSION}" for name in NAMES]
     archive = dist / f"{PACKAGE}.zip"
-    metadata = json.loads((BUNDLES / "safnet" / "configs" / "metadata.json").read_text())
+    metadata = json.loads((BUNDLES / "safnet" / "configs" / "metadata.json").read_text(encoding="utf-8"))
     assert index[PACKAGE] == {
         "checksum": digest(archive, "sha1"), "source": archive.name, "name": "safnet", "version": VERSION,
         "sha256": digest(archive), "size": archive.stat().st_size,
@@ -131,7 +131,9 @@ def test_the_index_and_the_sums(dist):
         "common_version": common.__version__,
     }  # fmt: skip
     files = [path for path in sorted(dist.iterdir()) if path.name != "SHA256SUMS"]
-    assert (dist / "SHA256SUMS").read_text() == "".join(f"{digest(path)}  {path.name}\n" for path in files)
+    assert (dist / "SHA256SUMS").read_text(encoding="utf-8") == "".join(
+        f"{digest(path)}  {path.name}\n" for path in files
+    )
     if shutil.which("sha256sum"):
         subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=dist, check=True)
 
@@ -153,11 +155,11 @@ def test_caches_data_and_what_runs_leave_stay_behind(dist, package, repository, 
         "docs/README.md~", ".fetched.json", "large_files.json", ".DS_Store",
     ):  # fmt: skip
         (bundle / name).parent.mkdir(parents=True, exist_ok=True)
-        (bundle / name).write_text("x")
+        (bundle / name).write_text("x", encoding="utf-8")
     for name in ("__pycache__/x.pyc", "data/__pycache__/x.cpython-311.pyc", ".tmp-1-x.py"):
         (repository / "common" / name).parent.mkdir(exist_ok=True)
-        (repository / "common" / name).write_text("x")
-    (bundle / "large_files.json").write_text('{"large_files": []}')
+        (repository / "common" / name).write_text("x", encoding="utf-8")
+    (bundle / "large_files.json").write_text('{"large_files": []}', encoding="utf-8")
     package()
     assert (tmp_path / "dist" / f"{PACKAGE}.zip").read_bytes() == (dist / f"{PACKAGE}.zip").read_bytes()
 
@@ -175,17 +177,17 @@ def test_weights_make_it_more_than_a_recipe(package, repository, tmp_path):
     ]  # fmt: skip
     found = unpacked(tmp_path / "dist" / f"{PACKAGE}.zip")
     assert {name.rpartition("/")[2]: data for name, data in found.items() if "/models/" in name} == shipped
-    assert json.loads((tmp_path / "dist" / "model_info.json").read_text())[PACKAGE]["recipe"] is False
+    assert json.loads((tmp_path / "dist" / "model_info.json").read_text(encoding="utf-8"))[PACKAGE]["recipe"] is False
 
 
 def test_a_recipe_is_marked(package, tmp_path):
     assert "a recipe: it has no trained weights" in package()
-    assert json.loads((tmp_path / "dist" / "model_info.json").read_text())[PACKAGE]["recipe"] is True
+    assert json.loads((tmp_path / "dist" / "model_info.json").read_text(encoding="utf-8"))[PACKAGE]["recipe"] is True
 
 
 def test_the_address_of_the_packages(package, tmp_path):
     package("--url", "https://example.org/spine/")
-    entry = json.loads((tmp_path / "dist" / "model_info.json").read_text())[PACKAGE]
+    entry = json.loads((tmp_path / "dist" / "model_info.json").read_text(encoding="utf-8"))[PACKAGE]
     assert entry["source"] == f"https://example.org/spine/{PACKAGE}.zip"
 
 
@@ -194,28 +196,28 @@ def test_the_address_of_the_packages(package, tmp_path):
 
 def raise_version(repository: Path, version: str) -> None:
     file = repository / "bundles" / "safnet" / "configs" / "metadata.json"
-    metadata = json.loads(file.read_text())
+    metadata = json.loads(file.read_text(encoding="utf-8"))
     metadata["version"], metadata["changelog"] = version, {version: "new"} | metadata["changelog"]
-    file.write_text(json.dumps(metadata, indent=4, ensure_ascii=False) + "\n")
+    file.write_text(json.dumps(metadata, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def test_older_versions_stay_in_the_index(package, repository, tmp_path):
     package()
-    before = json.loads((tmp_path / "dist" / "model_info.json").read_text())
+    before = json.loads((tmp_path / "dist" / "model_info.json").read_text(encoding="utf-8"))
     raise_version(repository, "99.0.0")
     package("safnet")
-    index = json.loads((tmp_path / "dist" / "model_info.json").read_text())
+    index = json.loads((tmp_path / "dist" / "model_info.json").read_text(encoding="utf-8"))
     assert list(index) == [PACKAGE, "safnet_v99.0.0"] and index[PACKAGE] == before[PACKAGE]
-    assert f"{PACKAGE}.zip" in (tmp_path / "dist" / "SHA256SUMS").read_text()
+    assert f"{PACKAGE}.zip" in (tmp_path / "dist" / "SHA256SUMS").read_text(encoding="utf-8")
     (tmp_path / "dist" / f"{PACKAGE}.zip").unlink()
     package()
-    assert list(json.loads((tmp_path / "dist" / "model_info.json").read_text())) == ["safnet_v99.0.0"]
+    assert list(json.loads((tmp_path / "dist" / "model_info.json").read_text(encoding="utf-8"))) == ["safnet_v99.0.0"]
 
 
 def test_a_version_is_published_once(package, repository, tmp_path):
     package()
     before = {path.name: path.read_bytes() for path in (tmp_path / "dist").iterdir()}
-    (repository / "bundles" / "safnet" / "docs" / "README.md").write_text("another")
+    (repository / "bundles" / "safnet" / "docs" / "README.md").write_text("another", encoding="utf-8")
     line = package(status=1)
     remedy = "raise the version in metadata.json, or pass --overwrite"
     assert line == f"error: {tmp_path}/dist/{PACKAGE}.zip: is there with another content; {remedy}"
@@ -234,8 +236,8 @@ def test_a_bundle_whose_checks_fail_is_refused(package, repository, tmp_path):
     raise_version(repository, "99.0.0")
     bad = repository / "bundles" / "zzz"
     shutil.copytree(repository / "bundles" / "safnet", bad, symlinks=True)
-    (bad / "LICENSE").write_text("mine")
-    (bad / "docs" / "README.md").write_text("# Title\n")
+    (bad / "LICENSE").write_text("mine", encoding="utf-8")
+    (bad / "docs" / "README.md").write_text("# Title\n", encoding="utf-8")
     line = package(verify=without_runs, status=1)
     failed = "directory, licence, readme, text_files failed"
     assert line == f"error: {bad}: is not packaged, as {failed}; see python -m tools.verify"
@@ -266,9 +268,9 @@ def test_an_interruption(package, tmp_path):
 )
 def test_mistakes(given, says, package, tmp_path):
     (tmp_path / "empty").mkdir()
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     (tmp_path / "odd").mkdir()
-    (tmp_path / "odd" / "model_info.json").write_text("[]")
+    (tmp_path / "odd" / "model_info.json").write_text("[]", encoding="utf-8")
     line = package(*(word.format(tmp=tmp_path) for word in given), status=1)
     assert line.startswith("error: ") and says.format(tmp=tmp_path) in line
 
@@ -276,7 +278,7 @@ def test_mistakes(given, says, package, tmp_path):
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda bundle: (bundle / "notes.txt").write_text("x"), "/notes.txt: is not part of a bundle; move it"),
+        (lambda bundle: (bundle / "notes.txt").touch(), "/notes.txt: is not part of a bundle; move it"),
         (lambda bundle: (bundle / "docs" / "x").symlink_to("/etc"), "/docs/x: is a link, which a package cannot hold"),
         (lambda bundle: (bundle / "models").symlink_to("/etc"), "/models: is a link, which a package cannot hold"),
     ],

@@ -59,7 +59,10 @@ class TestScans:
         assert item.segmentation.read_bytes() == (tmp_path / "plain" / "a_seg.nii.gz").read_bytes()
         with open(tmp_path / "plain" / "volumes.csv", newline="", encoding="utf-8") as file:
             assert item.rows == list(csv.DictReader(file)) and item.rows
-        settings = [json.loads((tmp_path / name / "a_seg.json").read_text())["settings"] for name in ("out", "plain")]
+        settings = [
+            json.loads((tmp_path / name / "a_seg.json").read_text(encoding="utf-8"))["settings"]
+            for name in ("out", "plain")
+        ]
         assert settings[0] == settings[1] and settings[0]["spatial_size"] == [4, 32, 16]
 
     def test_a_folder(self, weights, scans, tmp_path, capsys):
@@ -75,7 +78,7 @@ class TestScans:
             "a_seg.json", "a_seg.nii.gz", "b_seg.json", "b_seg.nii.gz", "volumes.csv", "measures.csv",
             "statistics.json", "log.txt", "labels.ctbl", "labels_itksnap.txt",
         }  # fmt: skip
-        told = json.loads((tmp_path / "out" / "statistics.json").read_text())
+        told = json.loads((tmp_path / "out" / "statistics.json").read_text(encoding="utf-8"))
         assert (told["bundle"], told["version"]) == ("safnet", "0.1.0") and len(told["weights"]["sha256"]) == 64
         assert told["failures"] == [{"input": f"{scans}/broken.nii.gz", "problem": err[len("error: ") : -1]}]
         for name in "ab":
@@ -96,7 +99,7 @@ class TestScans:
         (item,) = result.items
         assert item.segmentation == tmp_path / "out" / "a_seg.mha" and item.segmentation.is_file()
         assert item.preview == tmp_path / "out" / "a_overlay.png" and item.preview.is_file()
-        assert json.loads(item.provenance.read_text())["settings"]["mode"] == "fast"
+        assert json.loads(item.provenance.read_text(encoding="utf-8"))["settings"]["mode"] == "fast"
         assert (result.unit, result.device, result.failures) == ("scan", "cpu", [])
 
     def test_a_released_bundle_with_its_own_weights(self, weights, scans, tmp_path, monkeypatch):
@@ -140,7 +143,7 @@ class TestVideos:
         assert {path.name for path in (tmp_path / "out").iterdir()} == {
             "one_mask.mkv", "one_overlay.mp4", "one_frames.csv", "one_seg.json", "statistics.json", "log.txt",
         }  # fmt: skip
-        told = json.loads((tmp_path / "out" / "statistics.json").read_text())["videos"]["one"]
+        told = json.loads((tmp_path / "out" / "statistics.json").read_text(encoding="utf-8"))["videos"]["one"]
         with open_source(tmp_path / "out" / "one_mask.mkv") as source:
             masks = [frame.image[..., 0] > 0 for frame in source]
         assert (told["frames"], told["frames_found"]) == (7, sum(bool(mask.any()) for mask in masks))
@@ -177,10 +180,10 @@ class TestVideos:
     def test_what_is_not_ours_is_not_replaced(self, weights, tmp_path):
         video = write_video(tmp_path / "one.mp4", scene(3))
         (tmp_path / "out").mkdir()
-        (tmp_path / "out" / "one_mask.mkv").write_text("drawn by hand")
+        (tmp_path / "out" / "one_mask.mkv").write_text("drawn by hand", encoding="utf-8")
         line = message("funet", video, tmp_path / "out", weights=weights("funet"))
         assert line == f"{tmp_path}/out/one_mask.mkv: exists; pass another --output, or --overwrite"
-        assert (tmp_path / "out" / "one_mask.mkv").read_text() == "drawn by hand"
+        assert (tmp_path / "out" / "one_mask.mkv").read_text(encoding="utf-8") == "drawn by hand"
 
 
 class TestAgain:
@@ -195,7 +198,7 @@ class TestAgain:
         assert [(item.name, item.kept) for item in result.items] == [("a", True), ("b", False)]
         assert marked.read_bytes() == b"corrected by hand"
         assert all(item.rows for item in result.items)
-        told = json.loads((tmp_path / "out" / "statistics.json").read_text())
+        told = json.loads((tmp_path / "out" / "statistics.json").read_text(encoding="utf-8"))
         assert list(told["scans"]) == ["a", "b"]
         words = ["safnet", scans, "-o", tmp_path / "out", "--weights", weights("safnet")]
         status, out, err = said(capsys, *words)
@@ -269,7 +272,7 @@ class TestAgain:
 
             patch.setattr(f"{module}.MaskVideoWriter.write", stopped)
             segment("funet", video, tmp_path / "out", weights=weights("funet"))
-        assert json.loads((tmp_path / "out" / "one_seg.json").read_text())["complete"] is False
+        assert json.loads((tmp_path / "out" / "one_seg.json").read_text(encoding="utf-8"))["complete"] is False
         (item,) = segment("funet", video, tmp_path / "out", weights=weights("funet")).items
         assert not item.kept and len(item.rows) == 9
         (item,) = segment("funet", video, tmp_path / "out", weights=weights("funet")).items
@@ -302,7 +305,7 @@ class TestErrors:
         status, out, err = said(capsys, "safnet", scans, "-o", tmp_path / "out", "--weights", tmp_path / "none.pt")
         problem = "there are no weights; train first, or pass --weights with trained weights"
         assert (status, out, err) == (1, "", f"error: {tmp_path}/none.pt: {problem}\n")
-        assert "Traceback (most recent call last)" in (tmp_path / "out" / "log.txt").read_text()
+        assert "Traceback (most recent call last)" in (tmp_path / "out" / "log.txt").read_text(encoding="utf-8")
 
     @pytest.mark.parametrize(
         ("words", "line"),
@@ -356,12 +359,12 @@ class TestErrors:
         status, _, err = said(capsys, *words)
         log = tmp_path / "out" / "log.txt"
         assert status == 1 and err == f"error: RuntimeError: out of memory; the traceback is in {log}\n"
-        assert "in fail" in log.read_text()
+        assert "in fail" in log.read_text(encoding="utf-8")
 
     def test_quiet(self, weights, scans, tmp_path, capsys):
         words = ["safnet", scans, "-o", tmp_path / "out", "--weights", weights("safnet"), "--quiet"]
         assert said(capsys, *words) == (0, "", "")
-        assert "a: " in (tmp_path / "out" / "log.txt").read_text()
+        assert "a: " in (tmp_path / "out" / "log.txt").read_text(encoding="utf-8")
 
 
 def test_the_process_is_left_as_it_was(weights, scans, tmp_path, capfd):
@@ -380,6 +383,6 @@ def test_the_process_is_left_as_it_was(weights, scans, tmp_path, capfd):
 def test_device_words(weights, scans, tmp_path):
     names = {"weights": weights("safnet")}
     (item,) = segment("safnet", scans / "a.nii.gz", tmp_path / "out", device="cpu", **names).items
-    assert json.loads(item.provenance.read_text())["settings"]["device"] == "cpu"
+    assert json.loads(item.provenance.read_text(encoding="utf-8"))["settings"]["device"] == "cpu"
     line = message("safnet", scans, tmp_path / "gpu", device="gpu:1", **names)
     assert line.startswith("--device gpu:1: is not a device; pass --device cpu, or cuda:0")

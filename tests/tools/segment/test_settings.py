@@ -41,7 +41,7 @@ class TestFindBundle:
         names = "bess, funet, safnet or sshsnet"
         assert message(find_bundle, "safent") == "safent: is not a model; did you mean safnet?"
         assert message(find_bundle, "x") == f"x: is not a model; choose {names}, or pass a bundle's folder"
-        (tmp_path / "a.zip").write_text("")
+        (tmp_path / "a.zip").write_text("", encoding="utf-8")
         problem = "is a file, not the folder of a bundle; unzip a release, and pass its folder"
         assert message(find_bundle, tmp_path / "a.zip") == f"{tmp_path}/a.zip: {problem}"
         problem = f"is not a bundle (it has no configs/inference.json); pass {names}"
@@ -87,7 +87,7 @@ class TestBundleSettings:
     def test_fast(self):
         settings = BundleSettings(SSHSNET, fast=True)
         assert [file.name for file in settings.files] == ["inference.json", "fast.json"]
-        assert json.loads(settings.files[1].read_text()) == {"mode": "fast"}
+        assert json.loads(settings.files[1].read_text(encoding="utf-8")) == {"mode": "fast"}
 
     @pytest.mark.parametrize("root", [SAFNET, FUNET, BESS], ids=lambda root: root.name)
     def test_no_faster_mode(self, root):
@@ -115,7 +115,7 @@ class TestBundleSettings:
         assert line.startswith("--spatial_size large: is not a list of 3 whole numbers")
         line = message(BundleSettings, SAFNET, plan(tmp_path, label_scheme="other"))
         assert line.startswith(f"{tmp_path}/model.json: unknown label scheme 'other'")
-        (tmp_path / "model.json").write_text("{")
+        (tmp_path / "model.json").write_text("{", encoding="utf-8")
         assert "model.json: is not valid JSON" in message(BundleSettings, SAFNET, tmp_path / "model.pt")
 
     @pytest.mark.parametrize(
@@ -148,6 +148,6 @@ class TestBundleSettings:
     @pytest.mark.parametrize("text", ["{", "[]"])
     def test_a_broken_configuration(self, tmp_path, text):
         (tmp_path / "configs").mkdir()
-        (tmp_path / "configs" / "inference.json").write_text(text)
+        (tmp_path / "configs" / "inference.json").write_text(text, encoding="utf-8")
         line = message(BundleSettings, tmp_path)
         assert line.startswith(f"{tmp_path}/configs/inference.json: ") and line.endswith("the bundle's release")

@@ -35,20 +35,20 @@ class Copy:
 
     def edit(self, name: str, change: Callable[[dict[str, Any]], object]) -> None:
         """Change a JSON file and write it as it should be."""
-        content = json.loads((self / name).read_text())
+        content = json.loads((self / name).read_text(encoding="utf-8"))
         change(content)
-        (self / name).write_text(json.dumps(content, indent=4, ensure_ascii=False) + "\n")
+        (self / name).write_text(json.dumps(content, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def replace(self, name: str, old: str, new: str) -> None:
         """Change a text."""
-        text = (self / name).read_text()
+        text = (self / name).read_text(encoding="utf-8")
         assert old in text
-        (self / name).write_text(text.replace(old, new))
+        (self / name).write_text(text.replace(old, new), encoding="utf-8")
 
     def append(self, name: str, text: str) -> None:
         """Add to a file, or make it."""
         (self / name).parent.mkdir(exist_ok=True)
-        with open(self / name, "a", newline="") as file:
+        with open(self / name, "a", newline="", encoding="utf-8") as file:
             file.write(text)
 
     def large_file(self, data: bytes = b"x", **entry: Any) -> None:

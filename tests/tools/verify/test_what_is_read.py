@@ -46,7 +46,7 @@ SPOILT: dict[str, tuple[str, Callable[[Any], object], str]] = {
     ),
     "no data licence": (
         "licence",
-        lambda c: (c / "docs/data_license.txt").write_text("\n"),
+        lambda c: (c / "docs/data_license.txt").write_text("\n", encoding="utf-8"),
         "is empty; say which data",
     ),
     "no title": (
@@ -112,7 +112,7 @@ SPOILT: dict[str, tuple[str, Callable[[Any], object], str]] = {
     ),
     "metadata that are none": (
         "version",
-        lambda c: (c / "configs/metadata.json").write_text("[]"),
+        lambda c: (c / "configs/metadata.json").write_text("[]", encoding="utf-8"),
         "cannot be checked",
     ),
     "Windows": (
@@ -141,15 +141,19 @@ SPOILT: dict[str, tuple[str, Callable[[Any], object], str]] = {
         lambda c: (c / "docs/x.md").write_bytes(b"\xff\n"),
         "x.md: is not UTF-8; save it as UTF-8",
     ),
-    "not JSON": ("text_files", lambda c: (c / "configs/demo.json").write_text("{\n"), "demo.json: is not valid JSON"),
+    "not JSON": (
+        "text_files",
+        lambda c: (c / "configs/demo.json").write_text("{\n", encoding="utf-8"),
+        "demo.json: is not valid JSON",
+    ),
     "key twice": (
         "text_files",
-        lambda c: (c / "configs/demo.json").write_text('{"a": 1, "a": 2}\n'),
+        lambda c: (c / "configs/demo.json").write_text('{"a": 1, "a": 2}\n', encoding="utf-8"),
         "has 'a' twice in one place",
     ),
     "other indent": (
         "text_files",
-        lambda c: (c / "configs/demo.json").write_text('{"a": 1}\n'),
+        lambda c: (c / "configs/demo.json").write_text('{"a": 1}\n', encoding="utf-8"),
         "an indent of 4, a value",
     ),
     "code": ("code", lambda c: c.append("common/errors.py", "import os\n"), "errors.py:27:1: E402"),

@@ -52,7 +52,7 @@ def test_what_runs_find(whole_copy, tmp_path):
     """Each check has something of its own to find. The schema comes by MONAI's download."""
     (whole_copy / "models").mkdir()
     torch.save({"weight": _Attack(tmp_path / "attacked")}, whole_copy / "models" / "model.pt")
-    (whole_copy / "models" / "model.json").write_text('{"spatial_size": [1, 2, 3]}')
+    (whole_copy / "models" / "model.json").write_text('{"spatial_size": [1, 2, 3]}', encoding="utf-8")
     whole_copy.edit("configs/train.json", lambda c: c["validate"]["evaluator"].update(inferer="@train#inferer"))
     with serve(SCHEMA.parent) as address:
         whole_copy.metadata(task=None, schema=f"{address}/{NEWEST_SCHEMA}")
@@ -87,7 +87,10 @@ def test_a_schema_that_cannot_be_had(copy, tmp_path, monkeypatch):
 
 def test_a_process_that_dies(copy, tmp_path, monkeypatch):
     worker = tmp_path / "worker.py"
-    worker.write_text("import os, sys\nprint('\"\"', flush=True)\nprint('no memory', file=sys.stderr)\nos._exit(9)\n")
+    worker.write_text(
+        "import os, sys\nprint('\"\"', flush=True)\nprint('no memory', file=sys.stderr)\nos._exit(9)\n",
+        encoding="utf-8",
+    )
     monkeypatch.setattr(run_checks, "_WORKER", worker)
     results = [r for r in verify_bundle(copy.root, None, random_weights=True, waived=["code"]) if r.check in RUN_CHECKS]
     ended = "safnet: its process ended with status 9; no memory"
@@ -114,7 +117,7 @@ def test_weights_that_are_missing_make_no_recipe(copy, monkeypatch):
 
 
 def test_the_exit_status_tells(copy, capsys):
-    (copy / "LICENSE").write_text("mine\n")
+    (copy / "LICENSE").write_text("mine\n", encoding="utf-8")
     assert main(["--bundles", str(copy.root.parent), *(word for c in RUN_CHECKS for word in ("--waive", c))]) == 1
     said = capsys.readouterr()
     assert "licence               FAILED: " in said.out and not said.err

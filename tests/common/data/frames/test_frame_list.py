@@ -240,7 +240,7 @@ class TestLists:
         assert "does not exist; pass --datalist" in message(root, root / "no.json")
         write_json(root / "list.json", {"cases": []})
         assert message(root, root / "list.json").startswith(f"{root}/list.json: has no list 'frames'")
-        (root / "index.json").write_text("{")
+        (root / "index.json").write_text("{", encoding="utf-8")
         assert "is not valid JSON" in message(root)
         assert "is not a folder" in message(root / "nowhere")
 

@@ -99,5 +99,5 @@ def test_a_polygon_that_is_none(tmp_path, points):
 @pytest.mark.parametrize("content", ["{", "[]", '{"shapes": 3}', '{"shapes": [1]}'])
 def test_not_a_labelme_file(tmp_path, content):
     path = tmp_path / "a.json"
-    path.write_text(content)
+    path.write_text(content, encoding="utf-8")
     assert message(path).startswith(f"{path}: is not ") and message(path).endswith("; save it in LabelMe again")

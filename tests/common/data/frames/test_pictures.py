@@ -50,7 +50,7 @@ def test_sizes(tmp_path):
     exif[0x0112] = 6
     image.save(tmp_path / "lying.jpg", exif=exif)
     assert picture_size(tmp_path / "lying.jpg") == read_frame(str(tmp_path / "lying.jpg")).shape[:2] == (24, 16)
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no picture", encoding="utf-8")
     with pytest.raises(InputError, match="cannot be read as a picture"):
         picture_size(tmp_path / "text.png")
 

@@ -141,7 +141,7 @@ def stills(tmp_path):
     """A folder of pictures of two sizes, two of which cannot be read, and a video that breaks off beside it."""
     for index in range(7):
         write_picture(tmp_path / "in" / "p" / f"{index}.png", picture(index, (16, 24) if index < 4 else (20, 30)))
-    (tmp_path / "in" / "p" / "0.png").write_text("no picture")
+    (tmp_path / "in" / "p" / "0.png").write_text("no picture", encoding="utf-8")
     (tmp_path / "in" / "p" / "5.png").write_bytes((tmp_path / "in" / "p" / "5.png").read_bytes()[:60])
     return tmp_path / "in"
 
@@ -192,7 +192,7 @@ def test_a_single_picture(tmp_path, caplog):
     assert (stream.names, item["id"], item["names"], item["keep"].tolist()) == (["a.b"], "a.b", ["a.b"], [True])
     assert item["picture"].shape == (1, 16, 24, 3)
     stream.finish()
-    file.write_text("no picture")
+    file.write_text("no picture", encoding="utf-8")
     assert not list(stream)
     with pytest.raises(InputError, match=r"a\.b\.png: cannot be read as a picture"):
         stream.finish()

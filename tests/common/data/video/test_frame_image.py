@@ -153,8 +153,8 @@ def test_files_that_are_no_frame_get_a_line(tmp_path):
     (tmp_path / "cut.png").write_bytes(whole[:-40])
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:-400])
     (tmp_path / "empty.png").touch()
-    (tmp_path / "text.png").write_text("text")
-    (tmp_path / "script.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    (tmp_path / "text.png").write_text("text", encoding="utf-8")
+    (tmp_path / "script.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", encoding="utf-8")
     (tmp_path / "folder.png").mkdir()
     save(tmp_path / "float.tif", RGB[..., 0].astype(np.float32))
     problems = {

@@ -252,7 +252,7 @@ def files(folder):
 
 
 def test_index(folder):
-    index = json.loads((folder / "index.json").read_text())
+    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     assert index["frame_rate"] == 25.0
     assert index["generator"] == {
         "version": VIDEO_PHANTOM_VERSION, "seed": 7, "count": 5, "length": 2, "size": [32, 56]
@@ -305,14 +305,14 @@ def test_other_settings_are_refused(folder):
     ],
 )
 def test_a_folder_with_something_else_is_refused_and_left_alone(tmp_path, name, text, message):
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=f": {re.escape(message)}$"):
         write_video_phantoms(tmp_path, **SETTINGS)
     assert files(tmp_path) == {name: text.encode()}
 
 
 def test_a_file_in_the_way_is_refused(tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(InputError, match=r"file: is a file; choose a folder for the phantoms$"):
         write_video_phantoms(tmp_path / "file", **SETTINGS)
     with pytest.raises(InputError, match=r"cannot be written \(File exists\); free space or choose another folder$"):

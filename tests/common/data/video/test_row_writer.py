@@ -11,7 +11,7 @@ from common.errors import InputError
 def test_rows_are_there_as_soon_as_they_are_written(tmp_path):
     writer = RowWriter(tmp_path / "new" / "a.csv", ("frame", "area"))
     writer.write((0, 12))
-    assert (tmp_path / "new" / "a.part.csv").read_text() == "frame,area\n0,12\n"
+    assert (tmp_path / "new" / "a.part.csv").read_text(encoding="utf-8") == "frame,area\n0,12\n"
     writer.write((1, "é,"))
     writer.close()
     assert writer.rows == 2
@@ -20,7 +20,7 @@ def test_rows_are_there_as_soon_as_they_are_written(tmp_path):
 
 
 def test_a_place_that_cannot_be_written(tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(InputError, match=r"a\.csv: cannot be written \(.*; free space or choose another output_dir"):
         RowWriter(tmp_path / "file" / "a.csv", ("frame",))
 

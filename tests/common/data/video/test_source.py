@@ -60,7 +60,7 @@ def test_a_frame_of_another_size_is_named(tmp_path):
 
 def test_an_unreadable_frame_is_named_after_those_before_it(tmp_path):
     folder = write_folder(tmp_path, ["1.png", "2.png"])
-    (folder / "3.png").write_text("no picture")
+    (folder / "3.png").write_text("no picture", encoding="utf-8")
     frames = []
     with open_source(folder) as source, pytest.raises(InputError, match=r"/3\.png: cannot be read as a picture"):
         for frame in source:

@@ -194,8 +194,10 @@ def bad_files(folder):
     whole = write_format(folder, "h264", pictures(20))
     (folder / "zero.mp4").touch()
     (folder / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(20000))
-    (folder / "text.avi").write_text("This is no video.\n" * 100)
-    (folder / "list.mkv").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\na.mp4\n#EXT-X-ENDLIST\n")
+    (folder / "text.avi").write_text("This is no video.\n" * 100, encoding="utf-8")
+    (folder / "list.mkv").write_text(
+        "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\na.mp4\n#EXT-X-ENDLIST\n", encoding="utf-8"
+    )
     (folder / "no_index.mp4").write_bytes(whole.read_bytes())
     cut(folder / "no_index.mp4", 0.6)
     write_sound(folder / "sound.mp4")
@@ -203,7 +205,7 @@ def bad_files(folder):
     for file, old, new in (("new.mp4", b"avc1", b"zzzz"), ("new.avi", b"FMP4", b"ZZZZ")):
         source = whole if file.endswith("mp4") else write_format(folder, "mpeg4", pictures(5))
         (folder / file).write_bytes(source.read_bytes().replace(old, new))
-    (folder / "notes.txt").write_text("notes")
+    (folder / "notes.txt").write_text("notes", encoding="utf-8")
     (folder / "one.png").write_bytes(b"")
 
 

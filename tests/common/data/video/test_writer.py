@@ -139,13 +139,13 @@ def test_no_frames_leave_no_file(tmp_path, writer, file):
 @pytest.mark.parametrize(("writer", "file"), WRITERS)
 def test_a_file_that_exists_is_refused_or_replaced(tmp_path, writer, file):
     path = tmp_path / file
-    path.write_text("old")
+    path.write_text("old", encoding="utf-8")
     with pytest.raises(InputError, match=rf"{file}: exists; pass another output folder or overwrite=True$"):
         writer(path, SIZE, 25)
-    assert path.read_text() == "old" and os.listdir(tmp_path) == [file]
+    assert path.read_text(encoding="utf-8") == "old" and os.listdir(tmp_path) == [file]
     with writer(path, SIZE, 25, overwrite=True) as video:
         video.write(images_for(writer, 1)[0], 0.0)
-        assert path.read_text() == "old"
+        assert path.read_text(encoding="utf-8") == "old"
     assert len(read(path)) == 1
 
 
