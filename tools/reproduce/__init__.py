@@ -1,0 +1,1 @@
+"""The papers' tables, re-run on any data set of the right kind."""
