@@ -76,7 +76,12 @@ class Launcher:
         if sys.platform == "linux":
             command = [sys.executable, str(Path(__file__).with_name("fork_server.py"))]
             self.server = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder, env=self.environment
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                encoding="utf-8",
+                cwd=folder,
+                env=self.environment,
             )
             assert self.server.stdout.readline() == "ready\n"
 
@@ -90,7 +95,7 @@ class Launcher:
             if largest_file is not None:
                 pytest.skip("needs fork")
             command = [sys.executable, "-m", "monai.bundle", *arguments]
-            done = subprocess.run(command, cwd=cwd, env=self.environment, capture_output=True, text=True)
+            done = subprocess.run(command, cwd=cwd, env=self.environment, capture_output=True, encoding="utf-8")
             return Finished(done.returncode, done.stdout, done.stderr)
         out, err = (self.folder / f"{next(self.number)}.txt" for _ in range(2))
         job = {"arguments": arguments, "cwd": str(cwd), "out": str(out), "err": str(err), "environment": {}}
@@ -152,7 +157,7 @@ def run_in_ranks(root: Path, config: str, ranks: int, **ids: Any) -> None:
     files = [*files_of(root, config), str(root / "configs" / f"multi_gpu_{config}.json")]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
     command += ["-m", "monai.bundle", "run", "--config_file", str(files), *words({"bundle_root": root} | ids)]
-    done = subprocess.run(command, env=os.environ | _QUIET, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=os.environ | _QUIET, capture_output=True, encoding="utf-8", timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
 
 

@@ -134,7 +134,7 @@ def test_all_in_one_process(published, inputs, tmp_path):
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-P", script, json.dumps(job)],
-        cwd=tmp_path / "empty", env=environment, capture_output=True, text=True,
+        cwd=tmp_path / "empty", env=environment, capture_output=True, encoding="utf-8",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])

@@ -22,7 +22,7 @@ print(before, peak_before, held, peak, resident_memory(), peak_memory())
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells both")
 def test_the_peak_remembers_what_was_given_back():
-    result = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, encoding="utf-8", check=True)
     before, peak_before, held, peak, after, peak_after = map(int, result.stdout.split())
     assert peak_before >= before
     assert held - before == pytest.approx(SIZE, rel=0.1)

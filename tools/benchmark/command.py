@@ -76,7 +76,7 @@ class Command:
             InputError: it failed; the message is what it said last.
         """
         begin = time.perf_counter()
-        done = subprocess.run(self.words, env=self.environment, capture_output=True, text=True)
+        done = subprocess.run(self.words, env=self.environment, capture_output=True, encoding="utf-8")
         seconds = time.perf_counter() - begin
         if done.returncode:
             said = (done.stderr.strip().splitlines() or ["nothing"])[-1]

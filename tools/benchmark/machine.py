@@ -60,7 +60,7 @@ def _commit() -> str | None:
     """Return the revision of the code, with a ``+`` where files differ from it."""
     command = ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
     try:
-        return subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(command, cwd=_ROOT, capture_output=True, encoding="utf-8", check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
 

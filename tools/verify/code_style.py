@@ -32,7 +32,9 @@ def _problem(folder: Path) -> str:
     """Return ruff's first complaint about a folder."""
     for command in (["check", "--output-format", "concise"], ["format", "--check"]):
         arguments = [*command, "--quiet", "--no-cache", "--config", str(ROOT / "pyproject.toml"), str(folder)]
-        done = subprocess.run([sys.executable, "-m", "ruff", *arguments], capture_output=True, text=True, cwd=ROOT)
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *arguments], capture_output=True, encoding="utf-8", cwd=ROOT
+        )
         if done.returncode:
             lines = (done.stdout + done.stderr).strip().splitlines()
             return lines[0] if lines else f"status {done.returncode}"

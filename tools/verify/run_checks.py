@@ -46,7 +46,7 @@ def run_checks(root: Path, schema: Path | None, checks: Sequence[str], random_we
         worker = subprocess.Popen(
             [sys.executable, "-P", str(_WORKER), json.dumps(job)],
             cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
-            text=True, encoding="utf-8",
+            encoding="utf-8",
         )  # fmt: skip
         try:
             for line in worker.stdout:

@@ -56,7 +56,7 @@ def run_example(name: str, folder: Path, given: torch.Tensor) -> tuple[np.ndarra
     np.save(source, given.numpy())
     command = [sys.executable, "-c", WITHOUT_TORCH, EXAMPLES / f"{name}.py", folder, source, target]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     return np.load(target), done.stdout
 

@@ -130,7 +130,7 @@ def test_a_version_of_choice(dist, tmp_path, get):
 def test_the_command_itself(dist, tmp_path):
     """It needs nothing but Python."""
     command = [sys.executable, "-S", "-m", "tools.fetch", str(dist), "--name", NAME, "--bundle_dir", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
     assert done.returncode == 0 and not done.stderr and (tmp_path / NAME / "LICENSE").is_file()
 
 

@@ -89,7 +89,7 @@ def test_without_its_environment(tmp_path):
     script = tmp_path / "tools" / "monailabel" / "serve.sh"
     script.parent.mkdir(parents=True)
     shutil.copy(ROOT / "tools" / "monailabel" / "serve.sh", script)
-    done = subprocess.run(["bash", script, "--help"], capture_output=True, text=True)
+    done = subprocess.run(["bash", script, "--help"], capture_output=True, encoding="utf-8")
     assert done.returncode == 1 and not done.stdout
     assert done.stderr == (
         f"error: {tmp_path}/.venv-label/bin/python: is not there; make it with 'bash tools/monailabel/setup.sh'\n"

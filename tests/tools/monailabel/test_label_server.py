@@ -104,7 +104,7 @@ def answers_of(sessions: Sequence[Session], folder: Path, **environment: str) ->
     command = [PYTHON, Path(__file__).with_name("answers.py"), folder / "job.json", folder]
     clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     clean |= {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", **environment}
-    done = subprocess.run(command, cwd=folder, env=clean, capture_output=True, text=True, timeout=1200)
+    done = subprocess.run(command, cwd=folder, env=clean, capture_output=True, encoding="utf-8", timeout=1200)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     names = [name for session in sessions for name in session.requests]
     answers = {}

@@ -285,7 +285,7 @@ class TestAgain:
         command = [sys.executable, "-m", "tools.segment", "safnet", str(scans), "-o", str(tmp_path / "out")]
         command += ["--weights", str(weights("safnet"))]
         process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         assert next((line for line in process.stdout if line.startswith("1/42 a: ")), None)

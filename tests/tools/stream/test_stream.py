@@ -336,7 +336,7 @@ def running(tmp_path, words) -> Iterator[subprocess.Popen]:
     command = [sys.executable, "-m", "tools.stream", "--source", source, "--output", tmp_path / "o.mp4"]
     process = subprocess.Popen(
         [*map(str, command), *words, "--statistics", str(tmp_path / "o.json"), "--table", str(tmp_path / "o.csv")],
-        cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, text=True,
+        cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, encoding="utf-8",
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     yield process

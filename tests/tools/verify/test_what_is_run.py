@@ -147,7 +147,7 @@ def test_mistakes(given, says, capsys):
 def test_all_bundles_of_the_repository():
     """At their own sizes, and with random weights where there are none: what the Model Zoo asks for."""
     command = [sys.executable, "-m", "tools.verify", "--random_weights", *WAIVED]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
     assert done.returncode == 0 and not done.stderr, done.stdout + done.stderr
     recipes = {path.name for path in BUNDLES.iterdir() if not (path / "models" / "model.pt").exists()}
     found = re.findall(r"^(\w+) +(\w+) +(ok|waived)(?:: (.*))?$", done.stdout, re.MULTILINE)
