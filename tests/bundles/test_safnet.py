@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,16 @@ from tests.bundles.spine_bundle_tests import SpineBundleTests
 
 # What part of the network each switch takes away or adds: the beginning of its parameters' names.
 SWITCHES = ("aspp", "multiscale_fusion", "self_attention", "high_skip")
+
+# The networks that SAFNet is compared with: parameters, and what makes them tiny.
+COMPARED: Mapping[str, tuple[int, Mapping[str, Any]]] = {
+    "unet": (16_044_466, {"network_def#filters": [2, 4, 4, 8, 8]}),
+    "resunet": (16_171_026, {"network_def#filters": [2, 4, 4, 8, 8]}),
+    "deeplabv3": (11_390_002, {"+network_def": {"features": [4, 8, 8, 8], "aspp_features": 8}}),
+    "cfnet": (8_591_026, {"+network_def": {"features": 8, "stages": 1}}),
+    "segresnet": (18_796_530, {"network_def#network#init_filters": 8}),
+    "dynunet": (30_554_482, {"network_def#network#filters": [2, 4, 4, 8, 8, 8]}),
+}
 
 
 class TestSAFNet(SpineBundleTests):
@@ -55,6 +66,29 @@ class TestSAFNet(SpineBundleTests):
         config = released / "configs" / "inference.json"
         line = the_line(launch("run", "--config_file", config, *words(ids), cwd=tmp_path))
         assert "was trained with aspp false, not true; pass --aspp 'false'" in line
+
+    @pytest.mark.parametrize("model", COMPARED)
+    def test_compared_networks(self, model, dataset, scratch):
+        """Each takes the place of SAFNet in training and inference, and its weights know whose they are."""
+        count, small = COMPARED[model]
+        with undone():
+            made = workflow(self.root, model)
+            network = made.parser.get_parsed_content("network_def")
+            assert made.parser.get_parsed_content("plan")["model"] == model
+        assert sum(parameter.numel() for parameter in network.parameters()) == count
+        ids = {**self.tiny, **self.training, "dataset_dir": str(dataset), "output_dir": str(scratch / "run")}
+        run(self.root, model, **ids | small | {"max_epochs": 1})
+        (row,) = read_csv(scratch / "run" / "history.csv")
+        assert float(row["loss"]) > 0 and row["val_mean_dice"]
+        assert read_json(scratch / "run" / "model.json")["model"] == model
+        ids = {
+            **self.tiny,
+            "checkpoint": str(scratch / "run" / "model.pt"),
+            "dataset_dir": str(dataset),
+            "overlay": "false",
+        }
+        run(self.root, f"inference+{model}", **ids | small, output_dir=str(scratch / "seg"))
+        assert read_csv(scratch / "seg" / "volumes.csv")
 
     @pytest.mark.parametrize("config", ["demo", "half_size"])
     def test_smaller_trainings(self, config, dataset, scratch):

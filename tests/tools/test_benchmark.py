@@ -19,7 +19,6 @@ from tools.benchmark import __main__ as benchmark
 from tools.benchmark.clock import STEPS
 from tools.benchmark.nnunet_inference import FromPlanGridd, MirroredWindowInferer, ToPlanGridd, resample
 from tools.benchmark.nnunet_plan import make_plan, plan_network, target_spacing
-from tools.benchmark.padded import Padded
 from tools.benchmark.report import add_ratios, summarize
 from tools.benchmark.scores import LabelScores
 
@@ -95,12 +94,6 @@ def test_windows_are_weighted_as_in_monai(blur):
     x = torch.randn(1, 1, 8, 20, 10)
     expected = sliding_window_inference(x, (8, 8, 8), 1, blur, overlap=0.5, mode="gaussian")
     torch.testing.assert_close(MirroredWindowInferer((8, 8, 8), mirror_axes=())(x, blur), expected)
-
-
-def test_padding_is_cut_off_again(blur):
-    x = torch.randn(1, 1, 5, 8, 6)
-    padded = torch.nn.functional.pad(x, (0, 2, 0, 0, 0, 3))
-    torch.testing.assert_close(Padded(blur, (8, 4, 4))(x), blur(padded)[:, :, :5, :8, :6])
 
 
 def test_slices_are_resampled_by_themselves():

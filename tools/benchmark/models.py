@@ -64,7 +64,7 @@ def _sshsnet_fast(grid: Grid, volumes: Volumes) -> dict[str, Any]:
 
 
 def _padded(network: dict[str, Any], divisor: Sequence[int]) -> dict[str, Any]:
-    return {"_target_": "tools.benchmark.padded.Padded", "network": network, "divisor": list(divisor)}
+    return {"_target_": "common.networks.Padded", "network": network, "divisor": list(divisor)}
 
 
 def _segresnet(grid: Grid, volumes: Volumes) -> dict[str, Any]:
