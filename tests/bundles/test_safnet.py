@@ -25,12 +25,10 @@ COMPARED: Mapping[str, tuple[int, Mapping[str, Any]]] = {
     "dynunet": (
         30_554_482,
         {
-            "+network_def#network": {
-                "filters": [4, 4, 8],
-                "strides": [1, [1, 2, 2], 2],
-                "kernel_size": [3, 3, 3],
-                "upsample_kernel_size": [[1, 2, 2], 2],
-            }
+            "network_def#network#filters": [4, 4, 8],
+            "network_def#network#strides": [1, [1, 2, 2], 2],
+            "network_def#network#kernel_size": [3, 3, 3],
+            "network_def#network#upsample_kernel_size": [[1, 2, 2], 2],
         },
     ),
 }
