@@ -18,12 +18,12 @@ import pytest
 from common.engines import packages
 from tests.bundles.runs import ROOT
 from tests.common.data.video.dataset_files import drawn, write_picture
+from tools.bundle_process import TrainingError, wait_for
+from tools.folder_lock import undisturbed
 from tools.search.__main__ import main
 from tools.search.configuration import Configuration
-from tools.search.lock import undisturbed
 from tools.search.results import best_value
 from tools.search.space import Space
-from tools.search.training import TrainingError, wait_for
 
 CONFIGURATION = {
     "output_dir": "output",
@@ -522,7 +522,7 @@ class TestTraining:
         training = f"import time; time.sleep(2); open({str(tmp_path / 'done')!r}, 'w').close()"
         killed = (
             "import os, sys, threading, time\nfrom pathlib import Path\n"
-            "from tools.search.lock import undisturbed\nfrom tools.search.training import wait_for\n"
+            "from tools.folder_lock import undisturbed\nfrom tools.bundle_process import wait_for\n"
             f"folder = Path({str(tmp_path)!r})\n"
             "with undisturbed(folder) as lock:\n"
             f"    words = ['-c', {training!r}]\n"

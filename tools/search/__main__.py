@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from common.engines.packages import require_package
 from common.errors import InputError
+from tools.bundle_process import NotBegunError
 from tools.search.configuration import Configuration
-from tools.search.training import NotBegunError
 
 if TYPE_CHECKING:
     from tools.search.search import Search, Train

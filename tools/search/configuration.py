@@ -10,16 +10,12 @@ from typing import Any
 
 from common.engines.launch import check_ids
 from common.errors import InputError
+from tools.bundle_process import as_word
 
-__all__ = ["Configuration", "as_word"]
+__all__ = ["Configuration"]
 
 # What the search itself says to every training, and what would put another configuration in the place of this one.
 _RESERVED = ("output_dir", "fold", "resume", "config_file", "args_file")
-
-
-def as_word(value: Any) -> str:
-    """Return a value as the command line of a bundle takes it."""
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 class Configuration:

@@ -10,7 +10,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from common.data.atomic import write_csv, write_json, write_text
-from tools.search.configuration import as_word
+from tools.bundle_process import as_word
 
 __all__ = ["BEST", "as_markdown", "ranked", "write_tables"]
 

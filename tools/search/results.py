@@ -9,7 +9,7 @@ from pathlib import Path
 
 from common.errors import InputError
 from common.handlers.training_recorder import HISTORY, SPLIT
-from tools.search.training import TrainingError
+from tools.bundle_process import TrainingError
 
 __all__ = ["best_value", "validation_cases"]
 

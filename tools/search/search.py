@@ -13,17 +13,17 @@ from optuna.trial import FrozenTrial
 
 from common.errors import InputError
 from common.handlers.training_recorder import SPLIT, STATE
+from tools.bundle_process import NotBegunError, TrainingError, shown, training_command, wait_for
+from tools.folder_lock import undisturbed
 from tools.search.configuration import Configuration
-from tools.search.lock import undisturbed
 from tools.search.report import BEST, as_markdown, ranked, write_tables
 from tools.search.results import best_value, validation_cases
 from tools.search.space import Space
 from tools.search.study import Trials, fold_folder
-from tools.search.training import NotBegunError, TrainingError, shown, training_command, wait_for
 
 __all__ = ["Search", "Train"]
 
-# Runs the words behind `python`; adds what is said to the file; hands the lock on (tools.search.training.wait_for).
+# Runs the words behind `python`; adds what is said to the file; hands the lock on (tools.bundle_process.wait_for).
 Train = Callable[[Sequence[str], Path, int | None], None]
 # What may be another when a search goes on, as on another machine: no score depends on them.
 _FREE = ("device", "num_workers", "cache_rate")

@@ -13,7 +13,8 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from common.errors import InputError
-from tools.search.configuration import Configuration, as_word
+from tools.bundle_process import as_word
+from tools.search.configuration import Configuration
 
 __all__ = ["Space"]
 

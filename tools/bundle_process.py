@@ -1,30 +1,34 @@
-"""One training of a bundle: a process of its own."""
+"""One run of a bundle: a process of its own."""
 
 from __future__ import annotations
 
+import json
 import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tools.search.configuration import as_word
-
-__all__ = ["NotBegunError", "TrainingError", "shown", "training_command", "wait_for"]
+__all__ = ["NotBegunError", "TrainingError", "as_word", "shown", "training_command", "wait_for"]
 
 
 class TrainingError(Exception):
-    """A training failed; the message is its last line."""
+    """A run failed; the message is its last line."""
 
 
 class NotBegunError(Exception):
     """The first training of all failed before it began; the message is its last line."""
 
 
+def as_word(value: Any) -> str:
+    """Return a value as the command line of a bundle takes it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def training_command(files: Sequence[str], ids: Mapping[str, Any]) -> list[str]:
-    """Return the words that train a bundle, behind ``python``.
+    """Return the words that run a bundle's configuration, behind ``python``.
 
     Args:
         files: the configuration files.
@@ -41,13 +45,21 @@ def shown(words: Sequence[str]) -> str:
     return " ".join(("python", *plain))
 
 
-def wait_for(words: Sequence[str], log: Path, lock: int | None = None) -> None:
+def wait_for(
+    words: Sequence[str],
+    log: Path,
+    lock: int | None = None,
+    environment: Mapping[str, str] | None = None,
+    started: Callable[[subprocess.Popen], None] | None = None,
+) -> None:
     """Run Python in a process of its own, to its end.
 
     Args:
         words: what stands behind ``python``.
         log: the file to which is added what it says.
-        lock: see :func:`tools.search.lock.undisturbed`.
+        lock: see :func:`tools.folder_lock.undisturbed`.
+        environment: its environment; None for this process's own.
+        started: is called with the process.
 
     Raises:
         TrainingError: it failed.
@@ -58,13 +70,22 @@ def wait_for(words: Sequence[str], log: Path, lock: int | None = None) -> None:
         file.write(f"$ {shown(words)}\n".encode())
         file.flush()
         begin = file.tell()
-        status = subprocess.run(
+        process = subprocess.Popen(
             [sys.executable, *words],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
+            env=environment,
             pass_fds=() if lock is None else (lock,),
-        ).returncode
+        )
+        try:
+            if started is not None:
+                started(process)
+            status = process.wait()
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
     if status in (-signal.SIGINT, -signal.SIGTERM):
         raise KeyboardInterrupt
     if status < 0:
@@ -74,7 +95,7 @@ def wait_for(words: Sequence[str], log: Path, lock: int | None = None) -> None:
 
 
 def _last_line(log: Path, begin: int) -> str:
-    """Return the line that says why a training failed."""
+    """Return the line that says why a run failed."""
     with open(log, "rb") as file:
         file.seek(begin)
         lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]

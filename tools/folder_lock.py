@@ -1,4 +1,4 @@
-"""One search at a time in a folder."""
+"""One search, or one run of a table, at a time in a folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["undisturbed"]
 
 @contextmanager
 def undisturbed(folder: Path) -> Iterator[int | None]:
-    """Wait until nothing else works in a search's folder, and keep it so.
+    """Wait until nothing else works in a folder, and keep it so.
 
     A training outlives a search that is killed. It holds the lock that it was given, so the next search goes on when
     that training is finished rather than beside it.
