@@ -11,6 +11,7 @@ from .gradient_clamp import GradientClamp
 from .gradient_norm import GradientNorm
 from .mean_loss import NegativeLoss
 from .pipeline_stages import EarlierStage, LaterStage
+from .presence_report import PresenceReport
 from .progress import Progress
 from .segmentation_writer import SegmentationWriter
 from .shared_buffers import SharedBuffers
@@ -31,6 +32,7 @@ __all__ = [
     "GradientNorm",
     "LaterStage",
     "NegativeLoss",
+    "PresenceReport",
     "Progress",
     "SegmentationWriter",
     "SharedBuffers",
