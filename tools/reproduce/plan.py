@@ -172,7 +172,8 @@ def _words(
     used: set[str],
 ) -> list[str]:
     if step.program:
-        return ["-m", step.program, *(text.format_map(places) for text in step.arguments)]
+        arguments = [*step.arguments, *(step.quick_arguments if options.quick else ())]
+        return ["-m", step.program, *(text.format_map(places) for text in arguments)]
     configs = options.bundles / table.bundle / "configs"
     first, *over = step.files
     files = [str(configs / f"{first}.json"), *options.overlays, *(str(configs / f"{name}.json") for name in over)]

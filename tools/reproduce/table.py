@@ -27,6 +27,7 @@ class Step:
         weights: of a training: where in its folder the best weights lie.
         program: a tool's module that is run in the place of a configuration; it takes ``arguments``.
         arguments: of the tool, with folders as in ``ids``; ``{this}`` is the step's own.
+        quick_arguments: of the tool in a quick run, behind the others.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Step:
     weights: str = "model.pt"
     program: str = ""
     arguments: Sequence[str] = ()
+    quick_arguments: Sequence[str] = ()
 
     def needs(self) -> list[str]:
         """Return the steps that it takes something from, as they are named in braces."""

@@ -84,6 +84,7 @@ def _cost(name: str, model: FrameModel) -> Row:
         "evaluate",
         program="tools.benchmark.frames",
         arguments=("--parts", "models", "--models", name, "--output", "{this}/cost.json"),
+        quick_arguments=("--frames", "2", "--warm_up", "1"),
     )
     return Row(Model(name, model.title, _published(COST_METRICS[:3], figures, "table 5")), (step,))
 

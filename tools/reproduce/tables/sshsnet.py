@@ -22,8 +22,8 @@ _FUSIONS = {
 }
 _QUICK = {
     "spacing": "[4.0,4.0,None]", "window_size": [64, 64, 4], "patch_size": [48, 48, 4], "width": 0.125,
-    "layers": [1, 1, 1, 1], "num_patches": 2, "stage1_max_epochs": 2, "max_epochs": 2, "val_interval": 1,
-    "num_validation": 1, "window_strides": [48, 48, 2], "patch_strides": [40, 40, 4],
+    "layers": [1, 1, 1, 1], "num_patches": 2, "batch_size": 2, "stage1_max_epochs": 2, "max_epochs": 2,
+    "val_interval": 1, "num_validation": 1, "window_strides": [48, 48, 2], "patch_strides": [40, 40, 4],
 }  # fmt: skip
 
 
