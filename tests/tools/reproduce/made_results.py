@@ -126,7 +126,7 @@ def _split(fold: int) -> dict[str, list[str]]:
 
 def _jobs(model: str, fold: int, folder: Path, epochs: int, rng: np.random.Generator) -> list[Job]:
     state = STATES.get(model, State.DONE)
-    if model == "dynunet" and fold < 2 or (model == "cfnet" and fold != 1):
+    if (model == "dynunet" and fold < 2) or (model == "cfnet" and fold != 1):
         state = State.DONE if model == "dynunet" else State.UNFINISHED
     done = state is State.DONE
     words = {"seconds": 3700.0, "machine": "Some GPU"} if done else {}

@@ -80,7 +80,7 @@ def _row(values: np.ndarray, name: str, metric: Metric, paint: str, top: float, 
     told = f"median {number(float(median), metric.decimals)} · {counted(len(values), 'case')}"
     count = text(_RIGHT, top + 13, told, class_="tick", text_anchor="end")
     points = _points(values if len(values) <= FEW else values[(values < inside.min()) | (values > inside.max())], scale)
-    circles = [element("circle", cx=x, cy=middle, r=2.4, fill=paint, class_="point") for x in points]
+    circles = [element("circle", cx=x, cy=middle, r=2.2, class_="point") for x in points]
     if len(values) < 3:
         return element("g", label, count, *circles)
     low, high = scale(float(inside.min())), scale(float(inside.max()))

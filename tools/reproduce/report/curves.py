@@ -15,7 +15,7 @@ from tools.reproduce.results import Job
 
 __all__ = ["Curve", "History", "curve_plot", "read_history"]
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 340.0, 190.0, 44.0, 330.0, 24.0, 160.0
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 264.0, 176.0, 38.0, 254.0, 26.0, 144.0
 _MOST = 400  # points of a line; a plot has no more columns than that
 
 
@@ -96,7 +96,7 @@ def curve_plot(title: str, curves: Sequence[Curve], limits: Sequence[float], las
     whole = [tick for tick in across.ticks if tick == int(tick)]
     epochs = [text(across(tick), _BOTTOM + 15, f"{tick:g}", class_="tick", text_anchor="middle") for tick in whole]
     words = [
-        text(_LEFT, 13, title, 44, class_="name"),
+        text(_LEFT, 13, title, 32, class_="name"),
         text(_RIGHT, _BOTTOM + 28, "epoch", class_="tick", text_anchor="end"),
     ]
     return drawing(

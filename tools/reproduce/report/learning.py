@@ -55,14 +55,20 @@ def learning_curves(analysis: Analysis) -> list[Learning]:
 def _of_model(title: str, jobs: Sequence[Job], histories: Sequence[History], everything: Sequence[History]) -> Learning:
     names = _names(jobs)
     drawn = {one.job.key: one for one in histories if not one.problem}
-    problems = [f"{names[one.job.key]}: {one.problem}" for one in histories if one.problem]
-    problems += [f"{names[job.key]}: no history ({job.state})" for job in jobs if job.history is None]
+    problems: dict[str, list[str]] = {}
+    for one in histories:
+        if one.problem:
+            problems.setdefault(one.problem, []).append(names[one.job.key])
+    for job in jobs:
+        if job.history is None:
+            problems.setdefault(f"no history ({job.state})", []).append(names[job.key])
+    words = tuple(f"{', '.join(of)}: {problem}" for problem, of in problems.items())
     validation = next((one.validation for one in drawn.values() if one.validation), "")
     plots = [
         _plot(column, list(drawn.values()), jobs, everything) for column in (_LOSS, validation) if column and drawn
     ]
     lines = [(_with_state(names[job.key], job), color(at), dash(at)) for at, job in enumerate(jobs) if job.key in drawn]
-    return Learning(title, tuple(plots), tuple(lines), tuple(problems))
+    return Learning(title, tuple(plots), tuple(lines), words)
 
 
 def _plot(column: str, histories: Sequence[History], jobs: Sequence[Job], everything: Sequence[History]) -> Markup:

@@ -82,7 +82,7 @@ def _content(analysis: Analysis) -> dict[str, Any]:
         "learning": learning_curves(analysis),
         "examples": _examples(analysis),
         "ranking": analysis.ranking(),
-        "trainings": [job for job in results.jobs if job.step == "train"],
+        "trainings": _choices(analysis),
         "parts": list(dict.fromkeys(part for parts in results.splits.values() for part in parts)),
     }
 
@@ -100,6 +100,17 @@ def _facts(analysis: Analysis) -> list[tuple[str, str]]:
     if results.jobs:
         facts.append(("jobs done", f"{done} of {len(results.jobs)}"))
     return facts
+
+
+def _choices(analysis: Analysis) -> list[tuple[str, str, str]]:
+    """Return how the weights of each model were chosen, and in which folds so."""
+    folds: dict[tuple[str, str], list[str]] = {}
+    for job in analysis.results.jobs:
+        if job.step == "train":
+            words = job.selected_by or ("not recorded" if job.state is State.DONE else str(job.state))
+            of_model = folds.setdefault((analysis.titles[job.model], words), [])
+            of_model.append("one split" if job.fold is None else str(job.fold))
+    return [(title, ", ".join(dict.fromkeys(of_model)), words) for (title, words), of_model in folds.items()]
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from tools.reproduce.results import Figure, Metric, Model, State
 
 __all__ = ["Cell", "Table", "comparison_note", "comparison_table", "fold_table", "main_table", "structure_table"]
 
-NOT_MEASURED = "not measured"
+_NOT_MEASURED = "not measured"
 _RESAMPLES = Bootstrap(1).samples
 
 
@@ -174,7 +174,7 @@ def _missing(analysis: Analysis, model: Model, metric: Metric) -> str:
         return progress.words
     if any(score.metric == metric.key and score.model == model.key for score in analysis.results.scores):
         return "by structure only"
-    return NOT_MEASURED
+    return _NOT_MEASURED
 
 
 def _repeats(figure: Figure, metric: Metric) -> tuple[str, ...]:
@@ -190,7 +190,7 @@ def _fold_cell(analysis: Analysis, model: Model, metric: Metric, fold: int) -> C
     if summary is not None:
         notes = () if state is State.DONE else (f"partial: {state}",)
         return _small(summary, metric, notes)
-    return Cell(NOT_MEASURED if state is State.DONE else str(state), mark="missing")
+    return Cell(_NOT_MEASURED if state is State.DONE else str(state), mark="missing")
 
 
 def _structure_cell(analysis: Analysis, model: Model, metric: Metric, structure: str) -> Cell:
@@ -198,7 +198,7 @@ def _structure_cell(analysis: Analysis, model: Model, metric: Metric, structure:
     if summary is None:
         scored = any(score.model == model.key for score in analysis.results.scores)
         progress = analysis.progress[model.key]
-        return Cell(NOT_MEASURED if scored or progress.state is State.DONE else progress.words, mark="missing")
+        return Cell(_NOT_MEASURED if scored or progress.state is State.DONE else str(progress.state), mark="missing")
     partial = "" if analysis.progress[model.key].state is State.DONE else "partial"
     return _small(summary, metric, (partial,) if partial else ())
 
