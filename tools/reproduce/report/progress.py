@@ -46,7 +46,7 @@ class Progress:
             return ""
         if len(self.folds) < 2:
             return "partial"
-        return f"partial: {len(self.folds & scored)} of {len(self.folds)} folds"
+        return f"partial: {len(self.done & scored)} of {len(self.folds)} folds"
 
 
 def state_of(jobs: Sequence[Job]) -> State:

@@ -26,7 +26,7 @@ from tools.reproduce.results import Figure, Metric, Model, State
 
 __all__ = ["Cell", "Table", "comparison_note", "comparison_table", "fold_table", "main_table", "structure_table"]
 
-_NOT_MEASURED = "not measured"
+_NOT_MEASURED, _ONE_CLASS = "not measured", "undefined: one class only"
 _RESAMPLES = Bootstrap(1).samples
 
 
@@ -132,6 +132,15 @@ def comparison_note(analysis: Analysis, metric: Metric) -> str:
     return note + (f" Not compared, as there are no scores: {', '.join(missing)}." if missing else "")
 
 
+def untested_words(one: Comparison) -> str:
+    """Say why a pair of models has neither interval nor p; nothing where it has."""
+    if one.difference is None:
+        return _ONE_CLASS
+    if one.resampled.p is not None:
+        return ""
+    return f"fewer than {LEAST_SUBJECTS} subjects" if one.subjects < LEAST_SUBJECTS else "no resample has a value"
+
+
 def _model_cell(analysis: Analysis, model: Model) -> Cell:
     progress = analysis.progress[model.key]
     words = () if progress.state is State.DONE else (progress.words,)
@@ -158,15 +167,17 @@ def _ours(analysis: Analysis, model: Model, metric: Metric, best: bool) -> Cell:
         return Cell(number(figure.value, metric.decimals), _repeats(figure, metric), "best" if best else "")
     summary = analysis.main.get((model.key, metric.key))
     if summary is None:
-        return Cell(_missing(analysis, model, metric), mark="missing")
+        return Cell(missing_words(analysis, model, metric), mark="missing")
     partial = analysis.partial(model.key, metric.key)
     notes = [bounds(summary, metric), _count(summary)] if summary.value is not None else [_count(summary)]
     mark = "best" if best else "partial" if partial else "missing" if summary.value is None else ""
     return Cell(spread(summary, metric), tuple(notes) + ((partial,) if partial else ()), mark)
 
 
-def _missing(analysis: Analysis, model: Model, metric: Metric) -> str:
-    """Say why a model has no figure: it is not done, it is scored by structure only, or nobody measured it."""
+def missing_words(analysis: Analysis, model: Model, metric: Metric) -> str:
+    """Say why a model has no figure by a metric: it is not done, of one class or by structure only, or not measured."""
+    if (model.key, metric.key) in analysis.main:
+        return _ONE_CLASS
     progress = analysis.progress[model.key]
     any_score = any(score.model == model.key for score in analysis.results.scores)
     counted_or_timed = any(key == metric.key for _, key in analysis.figures)
@@ -215,13 +226,11 @@ def _comparison_row(analysis: Analysis, metric: Metric, one: Comparison) -> tupl
         f"{one.cases:,} ({one.subjects:,})", ("partial",) if partial else (), mark="partial" if partial else ""
     )
     if one.difference is None:
-        return *pair, count, *[Cell("undefined: one class only", mark="missing")] * 4
+        return *pair, count, *[Cell(untested_words(one), mark="missing")] * 4
     apart = Cell(signed(one.difference, metric.decimals))
     found = one.resampled
     if found.p is None or found.low is None or found.high is None or one.corrected is None:
-        few = one.subjects < LEAST_SUBJECTS
-        why = f"fewer than {LEAST_SUBJECTS} subjects" if few else "no resample has a value"
-        return *pair, count, apart, *[Cell(why, mark="missing")] * 3
+        return *pair, count, apart, *[Cell(untested_words(one), mark="missing")] * 3
     texts = (interval(found.low, found.high, metric.decimals, sign=True), p_value(found.p), p_value(one.corrected))
     return *pair, count, apart, *map(Cell, texts)
 

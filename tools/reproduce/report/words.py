@@ -85,7 +85,7 @@ def duration(seconds: float | None) -> str:
     """Write a time in the two units that matter."""
     if seconds is None:
         return "not known"
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, left = divmod(minutes, 60)

@@ -12,6 +12,7 @@ from tools.reproduce.report.analysis import Analysis
 from tools.reproduce.report.checks import check_results
 from tools.reproduce.report.document import write_document
 from tools.reproduce.report.page import write_page
+from tools.reproduce.report.tables import missing_words, untested_words
 from tools.reproduce.report.words import printable
 from tools.reproduce.results import Metric, Model, Results
 
@@ -21,8 +22,21 @@ _SCORES = ("model", "fold", "case", "subject", "structure", "metric", "value", "
 _TABLE = (
     "model", "title", "metric", "unit", "state", "folds", "folds_done", "paper", "paper_spread", "paper_where", "ours",
     "sd", "low", "high", "cases", "subjects", "repeats", "least", "greatest", "difference", "best", "partial",
+    "missing",
 )  # fmt: skip
-_COMPARISONS = ("metric", "first", "second", "cases", "subjects", "difference", "low", "high", "p", "p_holm")
+_COMPARISONS = (
+    "metric",
+    "first",
+    "second",
+    "cases",
+    "subjects",
+    "difference",
+    "low",
+    "high",
+    "p",
+    "p_holm",
+    "untested",
+)
 
 
 def write_report(results: Results, folder: Path) -> None:
@@ -59,6 +73,7 @@ def _table_row(analysis: Analysis, model: Model, metric: Metric) -> dict[str, An
     progress, value = analysis.progress[model.key], analysis.value(model.key, metric.key)
     row = {"model": model.key, "title": model.title, "metric": metric.key, "unit": metric.unit}
     row |= {"state": progress.state.value, "folds": len(progress.folds), "folds_done": len(progress.done)}
+    row["missing"] = missing_words(analysis, model, metric) if value is None else ""
     row |= {"ours": value, "best": int(model.key in analysis.best(metric))}
     if (published := model.published.get(metric.key)) is not None:
         row |= {"paper": published.value, "paper_spread": published.spread, "paper_where": published.where}
@@ -76,6 +91,7 @@ def _comparison_rows(analysis: Analysis) -> Iterator[dict[str, Any]]:
         for one in pairs:
             found = one.resampled
             row = asdict(one) | {"low": found.low, "high": found.high, "p": found.p, "p_holm": one.corrected}
+            row["untested"] = untested_words(one)
             yield _plain(row)
 
 
