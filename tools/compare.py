@@ -21,16 +21,15 @@ import numpy as np
 from common.data.atomic import write_csv, write_text
 from common.errors import InputError
 from common.handlers.evaluation_report import CASES, STRUCTURES
-from common.metrics import Bootstrap
 from tools.benchmark.arguments import OneLineParser
 from tools.benchmark.report import table
+from tools.paired import differences, mean_of
 
 _OF_A_CASE = {"dice": "mean of a case", "vertebrae": "its vertebrae", "discs": "its discs"}
 _COLUMNS = (
     "structure", "cases", "subjects", "first", "first_sd", "second", "second_sd", "difference", "difference_sd", "low",
     "high", "p",
 )  # fmt: skip
-_LEAST_SUBJECTS = 5
 Scores = dict[tuple[str, str], float]
 
 
@@ -101,20 +100,15 @@ def _compare(structure: str, one: Scores, other: Scores, subjects: Mapping[str, 
     pairs = np.array([(one[structure, case], other[structure, case]) for case in cases])
     groups = [subjects[case] or case for case in cases]
 
-    def mean(column: np.ndarray) -> Any:
-        return lambda weights: {"dice": weights @ column / weights.sum(axis=1)}
-
     difference = pairs[:, 1] - pairs[:, 0]
     deviations = np.column_stack([pairs, difference]).std(axis=0, ddof=1) if len(cases) > 1 else [np.nan] * 3
     row = {"structure": structure, "cases": len(cases), "subjects": len(set(groups))}
     row |= {"first": pairs[:, 0].mean(), "first_sd": deviations[0]}
     row |= {"second": pairs[:, 1].mean(), "second_sd": deviations[1]}
-    row |= {"difference": difference.mean(), "difference_sd": deviations[2], "low": None, "high": None, "p": None}
-    if row["subjects"] >= _LEAST_SUBJECTS:
-        bootstrap = Bootstrap(len(cases), groups)
-        interval = bootstrap.intervals(mean(difference))["dice"]
-        p = bootstrap.p_values(mean(pairs[:, 1]), mean(pairs[:, 0]))["dice"]
-        row |= {"low": interval.low, "high": interval.high, "p": p}
+    figures = {"first": mean_of(pairs[:, 0]), "second": mean_of(pairs[:, 1])}
+    (found,) = differences(figures, [("first", "second")], groups)
+    row |= {"difference": difference.mean(), "difference_sd": deviations[2]}
+    row |= {"low": found.low, "high": found.high, "p": found.p}
     return {key: float(value) if isinstance(value, np.floating) else value for key, value in row.items()}
 
 
