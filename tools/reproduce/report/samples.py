@@ -70,6 +70,7 @@ class Samples:
         self._scores: dict[tuple[str, str, str], list[Score]] = defaultdict(list)
         for score in results.scores:
             self._scores[score.model, score.metric, score.structure].append(score)
+        self._samples: dict[tuple[str, str, str], Sample] = {}  # asked for again and again
         whole = {metric for _, metric, structure in self._scores if not structure}
         only_parts = {metric for _, metric, _ in self._scores} - whole
         self.averaged = {key for key in only_parts if self._metrics[key].statistic == "mean"}
@@ -86,7 +87,12 @@ class Samples:
             metric: its key.
             structure: empty for the cases as a whole.
         """
-        scores = sorted(self._scores.get((model, metric, structure), []), key=_order)
+        key = model, metric, structure
+        if key not in self._samples:
+            self._samples[key] = self._sample(metric, sorted(self._scores.get(key, []), key=_order))
+        return self._samples[key]
+
+    def _sample(self, metric: str, scores: Sequence[Score]) -> Sample:
         return Sample(
             self._metrics[metric],
             tuple((score.fold, score.case) for score in scores),

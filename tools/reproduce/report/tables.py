@@ -123,7 +123,8 @@ def comparison_note(analysis: Analysis, metric: Metric) -> str:
     pairs = analysis.comparisons[metric.key]
     tested = sum(one.resampled.p is not None for one in pairs)
     kind = "AUROC of the second less that of the first" if metric.statistic == "auroc" else "mean of second less first"
-    missing = [title for key, title in analysis.titles.items() if key not in analysis.whole(metric.key)]
+    scored = analysis.whole(metric.key)
+    missing = [title for key, title in analysis.titles.items() if key not in scored]
     note = (
         f"Difference: {kind}, on the cases that both have. Interval and p: {_RESAMPLES:,} resamples of whole subjects, "
         f"the same for both; p is never below {2 / (_RESAMPLES + 1):.3f}. Holm's correction is over "

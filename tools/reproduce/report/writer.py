@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +55,7 @@ def write_report(results: Results, folder: Path) -> None:
     analysis = Analysis(results)
     page, document = write_page(analysis), write_document(analysis)
     table, comparisons = list(_table_rows(analysis)), list(_comparison_rows(analysis))
-    write_csv(folder / "scores.csv", [_plain(asdict(score)) for score in results.scores], _SCORES)
+    write_csv(folder / "scores.csv", [_plain(vars(score)) for score in results.scores], _SCORES)
     write_csv(folder / "comparisons.csv", comparisons, _COMPARISONS)
     write_csv(folder / "table.csv", table, _TABLE)
     write_text(folder / "table.md", document)
@@ -90,7 +89,7 @@ def _comparison_rows(analysis: Analysis) -> Iterator[dict[str, Any]]:
     for pairs in analysis.comparisons.values():
         for one in pairs:
             found = one.resampled
-            row = asdict(one) | {"low": found.low, "high": found.high, "p": found.p, "p_holm": one.corrected}
+            row = vars(one) | {"low": found.low, "high": found.high, "p": found.p, "p_holm": one.corrected}
             row["untested"] = untested_words(one)
             yield _plain(row)
 
