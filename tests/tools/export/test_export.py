@@ -104,7 +104,7 @@ def test_a_closed_gate_is_said():
 # ------------------------------------------------------------------------------------------------------------- command
 
 MISTAKES = {
-    "no bundle": (["besss"], "besss: is no bundle; pass bess, funet, safnet, sshsnet or a bundle's folder"),
+    "no bundle": (["besss"], "besss: is not a model; did you mean bess?"),
     "no weights": (["bess"], "models/model.pt: there are no weights; train first, pass --checkpoint"),
     "no such weights": (["bess", "--checkpoint", "TMP/nothing.pt"], "nothing.pt: there are no weights"),
     "weights and none": (["bess", "--random_weights", "--checkpoint", "TMP/a.pt"], "contradicts --checkpoint"),
