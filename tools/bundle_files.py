@@ -1,8 +1,10 @@
-"""Which files make up a bundle, and which of those in its folder stay behind."""
+"""Which bundles there are, which files make up one, and which of those in its folder stay behind."""
 
 from __future__ import annotations
 
+import difflib
 import json
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +14,8 @@ from typing import Any
 from common.errors import InputError
 
 __all__ = [
-    "BUNDLES", "LARGE_FILES", "ROOT", "WEIGHTS", "Contents", "copy_bundle", "find_bundles", "is_recipe", "large_files",
+    "BUNDLES", "LARGE_FILES", "ROOT", "WEIGHTS", "Contents", "bundle_names", "copy_bundle", "find_bundle",
+    "find_bundles", "in_words", "is_recipe", "large_files",
 ]  # fmt: skip
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,6 +50,40 @@ def find_bundles(folder: Path, names: Sequence[str] = ()) -> list[Path]:
     if not there:
         raise InputError(folder, "holds no bundles", "pass --bundles with the folder that holds the bundles")
     return [there[name] for name in dict.fromkeys(names)] if names else list(there.values())
+
+
+def bundle_names() -> list[str]:
+    """Return the names of the bundles beside this program."""
+    return sorted(file.parents[1].name for file in BUNDLES.glob("*/configs/inference.json"))
+
+
+def find_bundle(model: str | os.PathLike) -> Path:
+    """Return the folder of a bundle.
+
+    Args:
+        model: the name of one beside this program, or the folder of any, such as an unzipped release.
+
+    Raises:
+        InputError: there is none.
+    """
+    names = bundle_names()
+    if str(model) in names:
+        return BUNDLES / str(model)
+    root = Path(model)
+    if (root / "configs" / "inference.json").is_file():
+        return root.resolve()
+    if root.is_file():
+        raise InputError(model, "is a file, not the folder of a bundle", "unzip a release, and pass its folder")
+    if root.is_dir():
+        raise InputError(model, "is not a bundle (it has no configs/inference.json)", f"pass {in_words(names)}")
+    near = difflib.get_close_matches(str(model), names, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"choose {in_words(names)}, or pass a bundle's folder"
+    raise InputError(model, "is not a model", hint)
+
+
+def in_words(names: Sequence[str]) -> str:
+    """Return a choice as a sentence has it: ``a, b or c``."""
+    return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 @dataclass

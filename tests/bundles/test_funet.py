@@ -10,7 +10,7 @@ import torch
 
 from tests.bundles.bundle_test_base import Mistake, read_csv, read_json
 from tests.bundles.clip_bundle_tests import ClipBundleTests
-from tests.bundles.runs import run, undone, workflow
+from tests.bundles.runs import released_copy, run, undone, workflow
 from tests.bundles.video_bundle_tests import masks_in
 from tests.common.data.video.dataset_files import drawn, write_picture
 from tests.common.handlers.video_runs import SIZE, scene
@@ -111,3 +111,16 @@ class TestFUnet(ClipBundleTests):
         np.testing.assert_array_equal(with_them, without)
         tables = [read_csv(tmp_path / weighed / "frames_frames.csv") for weighed in ("true", "false")]
         assert tables[0][0]["mean_probability"] != tables[1][0]["mean_probability"]
+
+    def test_a_single_frame_is_a_clip_of_itself_everywhere(self, example, scratch):
+        """A host and the command line give one mask, also where it matters which of the clip's frames counts."""
+        ids = {**self.tiny, "ifa_target": "feature"}
+        bundle, (picture,) = released_copy(self.root, scratch / "funet", **ids), example.iterdir()
+        probabilities = self.host_inference(bundle, picture, None, **ids)["prob"]
+        ids |= {"threshold": float(probabilities.median())}
+        pred = self.host_inference(bundle, picture, None, **ids)["pred"]
+        run(bundle, "inference", **ids, input=str(example), output_dir=str(scratch / "masks"))
+        (written,) = masks_in(scratch / "masks", "one")
+        np.testing.assert_array_equal(255 * pred.T.numpy(), written)
+        (row,) = read_csv(scratch / "masks" / "one_frames.csv")
+        assert float(row["mean_probability"]) == pytest.approx(float(probabilities.mean()), abs=1e-5)

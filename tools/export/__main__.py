@@ -30,7 +30,8 @@ import torch
 from common.data.atomic import write_json
 from common.errors import InputError
 from tools.benchmark.arguments import OneLineParser, find_device, positive, words
-from tools.export.bundle import BundleNetwork, find_bundle
+from tools.bundle_files import find_bundle
+from tools.export.bundle import BundleNetwork
 from tools.export.comparison import compare
 from tools.export.formats import FORMATS, Format, PartExport
 from tools.export.part import Part

@@ -22,9 +22,7 @@ from tools.export.part import ExportPlan
 from tools.export.spine_parts import hybrid_plan, volume_plan
 from tools.stream.bundle import read_bundle
 
-__all__ = ["BundleNetwork", "find_bundle"]
-
-ROOT = Path(__file__).resolve().parents[2]
+__all__ = ["BundleNetwork"]
 
 _NEEDED = ("checked", "checkpoint", "device", "network_def", "weights", "plan")
 # Which function divides which networks; the first that fits.
@@ -32,22 +30,6 @@ _PLANS = (
     (TwoStage, two_stage_plan), (SSHSNet, hybrid_plan), (SAFNet, volume_plan), (ClipNetwork, clip_plan),
     (PerFrame, frame_plan),
 )  # fmt: skip
-
-
-def find_bundle(name: str) -> Path:
-    """Return a bundle's folder.
-
-    Args:
-        name: of a bundle of this repository, or a folder.
-
-    Raises:
-        InputError: there is neither.
-    """
-    for folder in (ROOT / "bundles" / name, Path(name)):
-        if (folder / "configs" / "inference.json").is_file():
-            return folder.resolve()
-    known = sorted(path.parents[1].name for path in ROOT.glob("bundles/*/configs/inference.json"))
-    raise InputError(name, "is no bundle", f"pass {', '.join(known)} or a bundle's folder")
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,8 @@ class Row:
         verdict = "ok" if result.ok else f"FAILED{': ' + result.problem if result.problem else ''}"
         if result.ok and result.constant:
             verdict = "ok, but the original gave one number everywhere: the gate was closed"
+        elif result.ok and result.rounding is not None:
+            verdict = f"ok: the original's own rounding is {result.rounding:.2e}"
         numbers = (f"{result.difference:.2e}", f"{result.tolerance:.2e}")
         return _WIDTHS.format(self.part, self.format, self.file, size, *numbers, verdict)
 
@@ -76,7 +78,11 @@ class Row:
             "ok": result.ok,
             "constant_output": result.constant,
             "seconds": round(self.seconds, 1),
-        } | ({"problem": result.problem} if result.problem else {})
+        } | {
+            name: value
+            for name, value in (("rounding_of_original", result.rounding), ("problem", result.problem))
+            if value is not None
+        }
 
 
 def heading() -> str:

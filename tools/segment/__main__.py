@@ -23,9 +23,9 @@ from common.engines.launch import error_line
 from common.errors import InputError
 from common.handlers.progress import format_duration
 from tools.benchmark.arguments import OneLineParser
+from tools.bundle_files import bundle_names
 from tools.segment.results import Result
 from tools.segment.segmentation import STATISTICS, segment
-from tools.segment.settings import bundle_names
 
 
 def _parser() -> OneLineParser:

@@ -19,9 +19,10 @@ from monai.bundle import ConfigWorkflow
 from common.data.atomic import write_json
 from common.engines.launch import end_run, refusals
 from common.errors import InputError
+from tools.bundle_files import find_bundle
 from tools.segment.progress import show_progress
 from tools.segment.results import Failure, Result
-from tools.segment.settings import OPTIONS, BundleSettings, find_bundle
+from tools.segment.settings import OPTIONS, BundleSettings
 from tools.segment.work import Work, work_of
 
 __all__ = ["STATISTICS", "segment"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 from collections.abc import Mapping
@@ -14,10 +13,10 @@ from common.data.label_scheme import LabelScheme
 from common.data.plan import plan_file, read_plan
 from common.engines.launch import check_given
 from common.errors import InputError
+from tools.bundle_files import in_words
 
-__all__ = ["OPTIONS", "BundleSettings", "bundle_names", "find_bundle"]
+__all__ = ["OPTIONS", "BundleSettings"]
 
-ROOT = Path(__file__).resolve().parents[2]
 # The ids that have a name of their own here.
 OPTIONS = {
     "bundle_root": "MODEL",
@@ -32,39 +31,6 @@ _FORMATS = {
     "output_format": {"nifti": "nii.gz", "mha": "mha", "nrrd": "nrrd", "dicom-seg": SEG_FORMAT},
     "mask_format": {"video": "video", "png": "png"},
 }
-
-
-def bundle_names() -> list[str]:
-    """Return the names of the bundles beside this program."""
-    return sorted(file.parents[1].name for file in (ROOT / "bundles").glob("*/configs/inference.json"))
-
-
-def find_bundle(model: str | os.PathLike) -> Path:
-    """Return the folder of a bundle.
-
-    Args:
-        model: the name of one beside this program, or the folder of any, such as an unzipped release.
-
-    Raises:
-        InputError: there is none.
-    """
-    names = bundle_names()
-    if str(model) in names:
-        return ROOT / "bundles" / str(model)
-    root = Path(model)
-    if (root / "configs" / "inference.json").is_file():
-        return root.resolve()
-    if root.is_file():
-        raise InputError(model, "is a file, not the folder of a bundle", "unzip a release, and pass its folder")
-    if root.is_dir():
-        raise InputError(model, "is not a bundle (it has no configs/inference.json)", f"pass {_words(names)}")
-    near = difflib.get_close_matches(str(model), names, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"choose {_words(names)}, or pass a bundle's folder"
-    raise InputError(model, "is not a model", hint)
-
-
-def _words(names: list[str]) -> str:
-    return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 class BundleSettings:
@@ -141,7 +107,7 @@ class BundleSettings:
             return
         name = next(name for name in _FORMATS if name in self)
         if word not in _FORMATS[name]:
-            problem, choice = f"is nothing that {self.root.name} writes", _words(list(_FORMATS[name]))
+            problem, choice = f"is nothing that {self.root.name} writes", in_words(list(_FORMATS[name]))
             raise InputError(f"--format {word}", problem, f"choose {choice}")
         self.set(**{name: _FORMATS[name][word]})
 

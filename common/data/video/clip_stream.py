@@ -65,7 +65,8 @@ def running_windows(frames: Iterable[Frame], length: int) -> Iterator[tuple[list
     elif held:
         yield held, [True] * length
     elif rest:
-        yield begun + begun[-1:] * (length - rest), [at < rest for at in range(length)]
+        missing = length - rest
+        yield begun[:1] * missing + begun, [at >= missing for at in range(length)]
 
 
 def still_batches(frames: Iterable[Frame], length: int) -> Iterator[tuple[list[Frame], list[bool]]]:

@@ -11,6 +11,7 @@ from tests.tools.export.test_frame_parts import BESS, FUNET
 from tools.export import formats
 from tools.export.comparison import compare
 from tools.export.formats import FORMATS, PartExport
+from tools.export.part import Axis, Part, Port, normal
 from tools.export.report import Row
 
 ONE = ["--parts", "classifier", "--formats", "torchscript"]
@@ -58,6 +59,36 @@ def test_the_furthest_output_counts():
         assert not result.ok and result.difference == pytest.approx(0.01 * result.largest, rel=1e-3)
 
 
+class Cancelling(torch.nn.Module):
+    """Multiplies by a weight, and loses digits on the way: all but seven in float32."""
+
+    def __init__(self, large: float) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor([0.3]))
+        self.large = large
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x * self.weight + self.large) - self.large
+
+
+@torch.no_grad()
+def test_a_network_that_rounds_by_more_than_the_tolerance_is_given_its_own_rounding():
+    ports = [Port(name, (Axis("batch"), 1000), "", normal) for name in ("x", "y")]
+    rounding, hopeless = (Cancelling(large) for large in (1e4, 1e7))
+    exports = [PartExport(Part("p", "", one, ports[:1], ports[1:], one), CPU) for one in (rounding, hopeless)]
+    weight = rounding.weight.clone()
+    result = compare(exports[0], lambda x: x * weight, 1e-4)
+    assert result.ok and 1e-4 * result.largest < result.difference == pytest.approx(result.rounding, rel=1e-3)
+    assert result.tolerance == 4 * result.rounding and rounding.weight.dtype == torch.float32
+    assert torch.equal(rounding.weight, weight)
+    row = Row("p", "onnx", "f.onnx", 1, 1.0, result)
+    assert str(row).endswith(f"  ok: the original's own rounding is {result.rounding:.2e}")
+    wrong = compare(exports[0], lambda x: x * weight * 1.01, 1e-4)
+    assert not wrong.ok and wrong.tolerance == result.tolerance
+    lost = compare(exports[1], lambda x: x * weight, 1e-4)
+    assert not lost.ok and lost.tolerance == 1e-2 * lost.largest
+
+
 @torch.no_grad()
 def test_a_closed_gate_is_said():
     """Nothing passes: whatever the segmenter does, the numbers are the same."""
@@ -73,7 +104,7 @@ def test_a_closed_gate_is_said():
 # ------------------------------------------------------------------------------------------------------------- command
 
 MISTAKES = {
-    "no bundle": (["besss"], "besss: is no bundle; pass bess, funet, safnet, sshsnet or a bundle's folder"),
+    "no bundle": (["besss"], "besss: is not a model; did you mean bess?"),
     "no weights": (["bess"], "models/model.pt: there are no weights; train first, pass --checkpoint"),
     "no such weights": (["bess", "--checkpoint", "TMP/nothing.pt"], "nothing.pt: there are no weights"),
     "weights and none": (["bess", "--random_weights", "--checkpoint", "TMP/a.pt"], "contradicts --checkpoint"),

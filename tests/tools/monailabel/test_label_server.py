@@ -140,10 +140,9 @@ def frames(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def frame(folder: Path, frames: Path) -> Path:
-    """The one frame that is segmented, as a clip of itself."""
+    """A folder of the one frame that is segmented."""
     (folder / "frame").mkdir()
-    for index in range(3):
-        shutil.copy(frames / "f0.png", folder / "frame" / f"{index}.png")
+    shutil.copy(frames / "f0.png", folder / "frame")
     return folder / "frame"
 
 
@@ -166,7 +165,8 @@ def written(scans: Path, frame: Path) -> Callable[[Path, str], dict[str, Any]]:
             source = scans if kind in VOLUMES else frame
             run(bundle, "inference", input=str(source), output_dir=str(output), overlay="false")
             if kind in FRAMES:
-                return {"f0": masks_in(output, "frame")[-1]}  # of a clip, FUnet's newest frame is what it is asked for
+                (mask,) = masks_in(output, "frame")
+                return {"f0": mask}
             images = {scan: nib.load(output / f"{scan}_seg.nii.gz") for scan in SCANS}
             return {k: nib.Nifti1Image(np.asarray(i.dataobj), i.affine) for k, i in images.items()}
 

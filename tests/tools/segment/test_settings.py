@@ -8,7 +8,8 @@ import pytest
 
 from common.errors import InputError
 from tests.bundles.runs import ROOT
-from tools.segment.settings import BundleSettings, bundle_names, find_bundle
+from tools.bundle_files import bundle_names, find_bundle
+from tools.segment.settings import BundleSettings
 
 SAFNET, SSHSNET, FUNET, BESS = (ROOT / "bundles" / name for name in ("safnet", "sshsnet", "funet", "bess"))
 

@@ -47,10 +47,10 @@ class TestStatedParts:
         folder = root / "d"
         (item,) = cases.validation
         assert item == {
-            "id": "d_0000", "sequence": "d", "sequence_number": 3, "frames": [0, 1, 2, 2, 2],
-            "image": [str(folder / "frames" / f"00{i}.png") for i in (0, 1, 2, 2, 2)],
-            "label": [str(folder / "masks" / f"00{i}.png") for i in (0, 1, 2, 2, 2)],
-            "keep": [True, True, True, False, False],
+            "id": "d_0000", "sequence": "d", "sequence_number": 3, "frames": [0, 0, 0, 1, 2],
+            "image": [str(folder / "frames" / f"00{i}.png") for i in (0, 0, 0, 1, 2)],
+            "label": [str(folder / "masks" / f"00{i}.png") for i in (0, 0, 0, 1, 2)],
+            "keep": [False, False, True, True, True],
         }  # fmt: skip
         assert [sequence.id for sequence in cases.sequences] == list("abcde")
         assert json.loads(json.dumps(cases.validation)) == cases.validation

@@ -79,9 +79,10 @@ def test_items(folder):
     assert [item["frames"].tolist() for item in video] == [[0, 1, 2, 3, 4], [2, 3, 4, 5, 6]]
     assert [item["keep"].tolist() for item in video] == [[True, True, False, False, False], [True] * 5]
     assert stream.opened[0].size == (48, 64) and stream.opened[0].is_video and not stream.opened[1].is_video
-    assert stills[0]["names"] == ["frame2", "frame9", "frame10", "frame10", "frame10"]
-    np.testing.assert_allclose(stills[0]["times"], [0, 0.1, 0.2, 0.2, 0.2])
-    assert stills[0]["image"][1].shape == (16, 24, 3) and stills[0]["image"][1].max() == 9
+    assert stills[0]["names"] == ["frame2", "frame2", "frame2", "frame9", "frame10"]
+    np.testing.assert_allclose(stills[0]["times"], [0, 0, 0, 0.1, 0.2])
+    assert stills[0]["keep"].tolist() == [False, False, True, True, True]
+    assert stills[0]["image"][3].shape == (16, 24, 3) and stills[0]["image"][3].max() == 9
     assert stills[0]["picture"].shape == (5, 16, 24, 3)
 
 

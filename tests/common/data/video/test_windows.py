@@ -23,8 +23,8 @@ class TestScoringWindows:
             windows = scoring_windows(length, frames)
             assert len(windows) == -(-length // frames)
             for window in windows:
-                start = window.frames[0]
-                assert window.frames == tuple(min(start + i, length - 1) for i in range(frames))
+                last = window.frames[-1]
+                assert window.frames == tuple(max(last - i, 0) for i in reversed(range(frames)))
                 assert any(window.keep)
 
     def test_only_the_last_is_shifted(self, frames):
@@ -37,7 +37,8 @@ class TestScoringWindows:
 @pytest.mark.parametrize(
     ("length", "expected"),
     [
-        (3, [Window((0, 1, 2, 2, 2), (T, T, T, F, F))]),
+        (1, [Window((0,) * 5, (F, F, F, F, T))]),
+        (3, [Window((0, 0, 0, 1, 2), (F, F, T, T, T))]),
         (5, [Window((0, 1, 2, 3, 4), (T,) * 5)]),
         (6, [Window((0, 1, 2, 3, 4), (T, F, F, F, F)), Window((1, 2, 3, 4, 5), (T,) * 5)]),
         (7, [Window((0, 1, 2, 3, 4), (T, T, F, F, F)), Window((2, 3, 4, 5, 6), (T,) * 5)]),
@@ -64,6 +65,8 @@ class TestTrainingWindows:
             assert {frame for window in windows for frame in window.frames} == set(range(length))
             counted = {f for w in windows for f, keep in zip(w.frames, w.keep, strict=True) if keep}
             assert counted == set(range(length))
+            if length < frames:
+                assert windows == scoring_windows(length, frames)
 
     def test_frames_are_consecutive(self, frames):
         for length in LENGTHS:
