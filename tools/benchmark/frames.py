@@ -190,7 +190,7 @@ class _Benchmark:
             ways = [self._way(MODELS[name], network, setting) for name, network in networks.items()]
             times = take_turns(ways, self.arguments.warm_up + self.frames, self.arguments.warm_up, self.device)
             for row, taken in zip(rows, times, strict=True):
-                row["times"][setting.words()] = setting.row() | percentiles(taken)
+                row["times"][setting.words()] = setting.row() | percentiles(taken, (0, 50, 95, 100))
         return rows
 
     def _way(self, model: FrameModel, network: nn.Module, setting: Setting) -> Callable[[int], torch.Tensor]:

@@ -130,11 +130,12 @@ def test_cost(tmp_path):
         "model": "m",
         "parameters_with_statistics": 2_500_000,
         "flops_table_5": 3e9,
-        "times": {"fp32": {"ms_p50": 20.0}},
+        "times": {"fp32": {"ms_p50": 20.0, "ms_p0": 10.0, "ms_p100": 40.0}},
     }
     (tmp_path / "cost.json").write_text(json.dumps({"frames": 7, "results": {"models": [model]}}), encoding="utf-8")
     _, figures = frames.read_cost(ROW, tmp_path, None)
-    assert [(figure.metric, figure.value, figure.repeats) for figure in figures] == [
-        ("million", 2.5, None), ("gflops", 3.0, None), ("milliseconds", 20.0, 7), ("per_second", 50.0, 7),
+    assert figures == [
+        Figure("m", "million", 2.5), Figure("m", "gflops", 3.0), Figure("m", "milliseconds", 20.0, 7, 10.0, 40.0),
+        Figure("m", "per_second", 50.0, 7, 25.0, 100.0),
     ]  # fmt: skip
     assert frames.read_cost(Row(Model("other", "O")), tmp_path, None) == ([], [])

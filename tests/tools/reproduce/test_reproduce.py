@@ -105,8 +105,8 @@ def test_a_failed_run_is_told_and_reported(phantoms, tmp_path, capsys):
     assert line.startswith("error: cfnet/fold_0/train: ValueError: CFNet expects an input") and "see " in line
     assert "2 of 4 runs are done" in out
     text = (tmp_path / "out" / "report" / "table.md").read_text(encoding="utf-8")
-    row = next(line for line in text.splitlines() if line.startswith("| CFNet |"))
-    assert "failed" in row and "0.000" not in row
+    row = next(line for line in text.splitlines() if line.startswith("| CFNet"))
+    assert "failed" in row and "0.000" not in row, row
     assert "1 of 5 folds were run" in text and "shortened to 1 epochs" in text
 
     assert main([*words, "--resume", "--seed", "1"]) == 1

@@ -113,11 +113,11 @@ def read_cost(row: Row, folder: Path, fold: int | None) -> tuple[list[Score], li
         if line["model"] != row.model.key:
             continue
         (times,) = line["times"].values()
-        key = row.model.key
+        key, half, low, high = row.model.key, times["ms_p50"], times["ms_p0"], times["ms_p100"]
         return [], [
             Figure(key, "million", line["parameters_with_statistics"] / 1e6),
             Figure(key, "gflops", line["flops_table_5"] / 1e9),
-            Figure(key, "milliseconds", times["ms_p50"], content["frames"]),
-            Figure(key, "per_second", 1000 / times["ms_p50"], content["frames"]),
+            Figure(key, "milliseconds", half, content["frames"], low, high),
+            Figure(key, "per_second", 1000 / half, content["frames"], 1000 / high, 1000 / low),
         ]
     return [], []
