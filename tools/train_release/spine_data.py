@@ -47,7 +47,9 @@ def write_datalist(dataset_dir: Path, phantoms: Mapping[str, int], folder: Path,
         ]
     made = folder / "phantoms"
     write_spine_phantoms(made, phantoms["count"], phantoms["seed"])
-    rows += [case | {"fold": (fold + 1) % num_folds, "sequence": PHANTOM} for case in find_cases(made)]
+    for number, case in enumerate(find_cases(made)):
+        name = f"phantom_mixed_{number:03d}"  # the exams may be phantoms themselves
+        rows.append(case | {"id": name, "subject": name, "fold": (fold + 1) % num_folds, "sequence": PHANTOM})
     datalist = folder / f"datalist_{fold}.json"
     write_json(datalist, {"cases": rows})
     return datalist
