@@ -299,7 +299,7 @@ class TestProgram:
 
     def test_a_training_that_fails(self, start, tmp_path):
         bundles = StandIn()
-        bundles.fails = "train"
+        bundles.fails = "coarse"
         status, _, err, _ = start(bundles=bundles)
         assert status == 1 and err.startswith(f"error: {tmp_path / 'run' / 'train.log'}: loss: became nan")
         assert err.count("\n") == 1
