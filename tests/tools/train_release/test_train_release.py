@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from monai.bundle import ConfigParser
 
 from common.data.cases import find_cases
 from common.data.phantom import write_spine_phantoms
@@ -322,3 +323,14 @@ def test_recipes_name_what_there_is(name):
             content |= read_json(Path(file))
         unknown = recipe.set_for(stage, Path("run")).keys() - content.keys()
         assert not unknown, f"{stage.name}: {unknown}"
+
+
+@pytest.mark.parametrize("name", [name for name in recipe_names() if "release" in str(Recipe.load(name).stages)])
+def test_an_evaluation_is_of_the_weights_that_it_loads(name):
+    """Not of the running mean that release.json makes, which nobody has trained then."""
+    parser = ConfigParser()
+    configs = ROOT / "bundles" / name / "configs"
+    parser.read_config([str(configs / f"{file}.json") for file in ("train", "release")])
+    assert parser["validate#evaluator#network"] == "$@average.ema_model"
+    parser.read_config([str(configs / f"{file}.json") for file in ("train", "release", "evaluate")])
+    assert parser["validate#evaluator#network"] == "@network"
