@@ -268,7 +268,7 @@ class TestProgram:
 
     def test_a_cross_validation(self, start, tmp_path):
         status, out, _, calls = start("--folds", "0,2")
-        assert status == 0 and [ids["fold"] for ids in calls if "checkpoint" not in ids] == ["0", "2"]
+        assert status == 0 and [ids["fold"] for ids in calls if "checkpoint" not in ids] == [*"0022"]
         assert "cross-validation: 0.9000 ± 0.0000 over 1 cases" in out
         assert read_json(tmp_path / "run" / "cross_validation.json")["cases"] == 1
 
@@ -302,7 +302,7 @@ class TestProgram:
         bundles = StandIn()
         bundles.fails = "coarse"
         status, _, err, _ = start(bundles=bundles)
-        assert status == 1 and err.startswith(f"error: {tmp_path / 'run' / 'train.log'}: loss: became nan")
+        assert status == 1 and err.startswith(f"error: {tmp_path / 'run' / 'coarse.log'}: loss: became nan")
         assert err.count("\n") == 1
 
     def test_an_interruption(self, start):
