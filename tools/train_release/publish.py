@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from common.data.atomic import atomic_path, write_json
 from common.data.plan import plan_file, read_plan
 from common.data.provenance import provenance
-from common.errors import InputError
+from common.data.weight_parts import split_into_parts
 from common.visualize.curves import save_figure
 from tools.bundle_files import ROOT, WEIGHTS
 from tools.train_release.recipe import Recipe
@@ -36,17 +36,17 @@ def publish(recipe: Recipe, trained: Trained, results: Path = ROOT / "docs" / "r
         results: folder of the logs.
 
     Returns:
-        The files that were written: weights, their plan and provenance (with their SHA-256), the metadata, tables of
-        the trainings and of the evaluation, pictures of the trainings.
+        The files that are for the repository: weights (in parts where they are larger than it takes), their plan and
+        provenance (with their SHA-256), the metadata, tables of the trainings and of the evaluation, pictures of the
+        trainings.
 
     Raises:
-        InputError: the weights are too large for the repository, or a file cannot be written.
+        InputError: a file cannot be written.
     """
-    if (size := trained.weights.stat().st_size) > LARGEST:
-        raise InputError(trained.weights, f"has {size} bytes, more than {LARGEST}", "take a smaller network")
     target = recipe.root / WEIGHTS
-    with atomic_path(target) as temporary:
-        shutil.copyfile(trained.weights, temporary)
+    written = [_copied(trained.weights, target)]
+    if target.stat().st_size > LARGEST:
+        written = split_into_parts(target, target, LARGEST)
     write_json(plan_file(target), read_plan(trained.weights))
     origin = provenance(recipe.root, target, None, {"recipe": recipe.root.name, "half_precision": trained.half})
     origin["weights"]["file"] = WEIGHTS
@@ -57,7 +57,7 @@ def publish(recipe: Recipe, trained: Trained, results: Path = ROOT / "docs" / "r
     write_json(metadata_file, metadata)
 
     folder = results / recipe.root.name
-    written = [target, plan_file(target), target.with_name("provenance.json"), metadata_file]
+    written += [plan_file(target), target.with_name("provenance.json"), metadata_file]
     for stage in {stage.name: stage for stage in recipe.stages}.values():
         for table in sorted((trained.folder / stage.name).rglob("history.csv")):
             name = "_".join(table.relative_to(trained.folder).parts[:-1])

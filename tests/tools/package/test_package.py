@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import common
+from common.data.weight_parts import split_into_parts
 from tools.bundle_files import BUNDLES, ROOT
 from tools.package.__main__ import main
 from tools.verify.checks import Result, verify_bundle
@@ -185,6 +186,18 @@ def test_weights_make_it_more_than_a_recipe(package, repository, tmp_path):
     found = unpacked(tmp_path / "dist" / f"{PACKAGE}.zip")
     assert {name.rpartition("/")[2]: data for name, data in found.items() if "/models/" in name} == shipped
     assert json.loads((tmp_path / "dist" / "model_info.json").read_text(encoding="utf-8"))[PACKAGE]["recipe"] is False
+
+
+def test_a_package_holds_weights_in_parts_as_a_whole(package, repository, tmp_path):
+    models = without_weights(repository)
+    (tmp_path / "whole").write_bytes(b"weights")
+    split_into_parts(tmp_path / "whole", models / "model.pt", 4)
+    said = package()
+    assert "a recipe" not in said and "left out" not in said
+    found = unpacked(tmp_path / "dist" / f"{PACKAGE}.zip")
+    assert {name.partition("/models/")[2]: data for name, data in found.items() if "/models/" in name} == {
+        "model.pt": b"weights"
+    }
 
 
 def test_a_recipe_is_marked(package, repository, tmp_path):

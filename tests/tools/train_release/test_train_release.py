@@ -12,6 +12,7 @@ from monai.bundle import ConfigParser
 from common.data.cases import find_cases
 from common.data.phantom import write_spine_phantoms
 from common.data.provenance import sha256_of
+from common.data.weight_parts import join_parts
 from tests.bundles.runs import ROOT, read_json
 from tools.search.training import TrainingError
 from tools.train_release import __main__ as program
@@ -229,12 +230,16 @@ class TestPublish:
         }  # fmt: skip
         assert all(file.is_file() for file in published[0])
 
-    def test_weights_that_the_repository_does_not_take(self, recipe, data, tmp_path, monkeypatch):
-        monkeypatch.setattr(publishing, "LARGEST", 100)
+    def test_weights_that_the_repository_takes_in_parts_only(self, recipe, data, tmp_path, monkeypatch):
+        monkeypatch.setattr(publishing, "LARGEST", 1000)
         done = run_recipe(recipe, data, tmp_path / "run", 4, None, lambda line: None, StandIn())
-        with pytest.raises(Exception, match=r"model\.pt: has \d+ bytes, more than 100"):
-            publish(recipe, done, tmp_path / "results")
-        assert not (recipe.root / "models").exists()
+        written = publish(recipe, done, tmp_path / "results")
+        weights = recipe.root / "models" / "model.pt"
+        parts = [path for path in written if ".part" in path.name]
+        assert len(parts) > 2 and weights not in written
+        weights.unlink()
+        assert join_parts(weights) and weights.read_bytes() == done.weights.read_bytes()
+        assert sha256_of(weights) == read_json(weights.with_name("provenance.json"))["weights"]["sha256"]
 
     def test_figures_that_are_asked_for(self):
         summary = {"a": {"x": {"dice": 1.23456, "n": 2}, "y": {"n": 3}}, "b": [0.123456, None], "c": 5}
