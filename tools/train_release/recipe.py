@@ -48,6 +48,7 @@ class Recipe:
         score: where the score that may not suffer from half precision stands in the evaluation's ``summary.json``.
         ids: of all stages and the evaluation.
         figures: which of it go into the metadata, such as ``groups/*/dice``.
+        settings: further settings that travel with the weights, in their ``model.json``: how they are best used.
         tables: which of the evaluation's tables are kept in the repository.
         phantoms: ``count`` and ``seed`` of the spine phantoms that are mixed in; None for none.
         folds: those that there are; empty where the data's parts are published.
@@ -62,6 +63,7 @@ class Recipe:
     score: tuple[str, ...]
     figures: tuple[str, ...]
     tables: tuple[str, ...]
+    settings: Mapping[str, Any]
     ids: Mapping[str, Any]
     phantoms: Mapping[str, int] | None = None
     folds: tuple[int, ...] = ()
@@ -86,6 +88,7 @@ class Recipe:
             score=tuple(content["score"]),
             figures=tuple(content["figures"]),
             tables=tuple(content["tables"]),
+            settings=content.get("settings", {}),
             ids=content.get("ids", {}),
             phantoms=content.get("phantoms"),
             folds=tuple(content.get("folds", ())),

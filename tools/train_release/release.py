@@ -105,7 +105,7 @@ def run_recipe(
     for name, tensors in (("full", read_tensors(found)), ("half", halved(read_tensors(found)))):
         weights = run / name / MODEL
         save_tensors(tensors, weights)
-        write_json(plan_file(weights), read_plan(found))
+        write_json(plan_file(weights), read_plan(found) | recipe.settings)
         output = run / f"evaluation_{name}"
         step(recipe.evaluation, output, {"checkpoint": str(weights)})
         summaries[name] = json.loads((output / SUMMARY).read_text(encoding="utf-8"))

@@ -24,6 +24,7 @@ from tools.train_release.spine_data import write_datalist
 from tools.train_release.weights import halved
 
 PLAN = {"spatial_size": [4, 32, 16], "learned": [2, 3]}
+SHIPPED = PLAN | {"level_order": True}
 SUMMARY = {
     "dice": {"mean": 0.91237, "sd": 0.02, "cases": 2},
     "cases": {"a": 0.9, "b": None},
@@ -105,6 +106,7 @@ def recipe(bundle) -> Recipe:
         score=("dice", "mean"),
         figures=("dice", "groups/*/dice", "nothing"),
         tables=("dice.csv",),
+        settings={"level_order": True},
         ids={"precision": "bf16"},
         folds=(0, 1, 2, 3, 4),
         fold=4,
@@ -127,7 +129,7 @@ class TestRun:
         assert full["checkpoint"].endswith("full/model.pt") and half["checkpoint"].endswith("half/model.pt")
         assert full["bundle_root"] == str(recipe.root)
         assert done.half and done.weights == tmp_path / "run" / "half" / "model.pt"
-        assert read_json(done.weights.with_suffix(".json")) == PLAN
+        assert read_json(done.weights.with_suffix(".json")) == SHIPPED
 
     def test_half_precision_only_where_the_score_stays(self, recipe, data, tmp_path):
         bundles = StandIn()
@@ -212,7 +214,7 @@ class TestPublish:
         origin = read_json(root / "models" / "provenance.json")
         assert origin["weights"] == {"file": "models/model.pt", "sha256": sha256_of(root / "models" / "model.pt")}
         assert origin["settings"]["half_precision"] is True
-        assert read_json(root / "models" / "model.json") == PLAN
+        assert read_json(root / "models" / "model.json") == SHIPPED
 
     def test_figures_with_their_counts(self, published):
         metadata = read_json(published[1] / "configs" / "metadata.json")
