@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from common.data.weight_parts import join_parts, parts_list
 from common.errors import InputError
 
 __all__ = [
@@ -106,6 +107,7 @@ class Contents:
     left_out: list[str] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
+        join_parts(self.root / WEIGHTS)
         found: dict[str, Path] = {}
         for entry in sorted(self.root.iterdir()):
             if _is_clutter(entry.name) or entry.name in _LEFT_BY_RUNS or entry.stem == "large_files":
@@ -118,8 +120,15 @@ class Contents:
                 found |= {path.relative_to(self.root).as_posix(): path for path in _files(entry)}
             else:
                 found[entry.name] = entry
-        self.left_out = [name for name in found if name.startswith("models/") and not _is_model_file(name)]
-        self.files = {name: found[name] for name in sorted(found.keys() - set(self.left_out))}
+        parts = {name for name in found if name.startswith(f"{WEIGHTS}.part")} if self._in_parts else set()
+        own = {name for name in found if name.startswith("models/") and not _is_model_file(name)}
+        self.left_out = [name for name in found if name in own - parts]
+        self.files = {name: found[name] for name in sorted(found.keys() - own)}
+
+    @property
+    def _in_parts(self) -> bool:
+        """Whether the repository keeps the weights in parts, which stay behind: the package holds the whole file."""
+        return parts_list(self.root / WEIGHTS).is_file()
 
 
 def _files(folder: Path) -> Iterator[Path]:

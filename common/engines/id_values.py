@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from typing import Any
@@ -48,6 +49,8 @@ _HOLES = ("spacing",)
 _PER_AXIS = ("aspp_rates*",)
 # Of ids that are computed where they are not set.
 _EXAMPLES = {"features": [64, 128, 256, 512], "segmenter_size": [256, 256]}
+# An id that is read from the settings of the weights, and what it is where they have none.
+_OF_WEIGHTS = re.compile(r"\$@of_weights\.get\('\w+', (.+)\)")
 _MARKS = ("$", "@", "%")  # MONAI evaluates, looks up or loads what begins so
 # MONAI puts '::' in the place of each '#'; FOLDER#SERIESUID is what is restored (common.data.ScanList).
 _RESTORED = ("input",)
@@ -70,6 +73,8 @@ def check_value(name: str, text: str, default: Any) -> None:
     """
     where = f"--{name} {text}"
     default = _EXAMPLES.get(name, default)
+    if isinstance(default, str) and (usual := _OF_WEIGHTS.fullmatch(default)):
+        default = _parsed(usual[1])
     if text.startswith(_MARKS):
         if os.path.lexists(text):
             raise InputError(where, f"begins with '{text[0]}', which has a meaning of its own", f"pass ./{text}")

@@ -21,6 +21,7 @@ from .training_recorder import TrainingRecorder
 from .video_report import VideoReport
 from .video_scores import VideoScore
 from .video_writer import VideoSegmentationWriter
+from .weight_average import WeightAverage
 
 __all__ = [
     "EarlierStage",
@@ -44,5 +45,6 @@ __all__ = [
     "VideoScore",
     "VideoSegmentationWriter",
     "VoxelAccuracy",
+    "WeightAverage",
     "load_weights",
 ]

@@ -11,6 +11,7 @@ import torch
 from ignite.engine import Engine
 
 from common.data.plan import LEARNED, check_plan, read_plan
+from common.data.weight_parts import join_parts
 from common.errors import InputError
 
 __all__ = ["StrictCheckpointLoader", "load_weights"]
@@ -34,6 +35,7 @@ def load_weights(
         InputError: the file is missing, is not a state dict of tensors, is another network's, or is not complete.
     """
     path = Path(path)
+    join_parts(path)
     if not path.is_file():
         raise InputError(path, "there are no weights", "train first, or pass --checkpoint with trained weights")
     try:
@@ -71,7 +73,8 @@ class StrictCheckpointLoader:
     built, as federated learning does before each of its rounds, and they stay there.
 
     Args:
-        path: the weights; None: there are none to load.
+        path: the weights; None: there are none to load. Where they are kept in parts (:mod:`common.data.weight_parts`),
+            these are joined first.
         network: what they are for.
         device: where the tensors are read to.
         plan: the run's settings, compared with those that the weights were trained with (:mod:`common.data.plan`).
@@ -97,6 +100,7 @@ class StrictCheckpointLoader:
         self.learned: list[int] | None = None
         if path is None:
             return
+        join_parts(path)
         if not Path(path).is_file():
             raise InputError(path, "there are no weights", "train first, or pass --checkpoint with trained weights")
         check_plan(path, plan or {})

@@ -10,6 +10,7 @@ from .half_resolution import HalveInPlaned
 from .invert_to_labels import InvertToLabelsd
 from .labelled_case import CheckLabelledCased
 from .labels import ChannelsToValuesd, DrawnStructuresd, KeepStructuresd, ValuesToChannelsd
+from .level_order import OrderLevelsd
 from .sagittal_volume import CropToSignald, NormalizeSignald, ResampleSagittald
 from .slice_augmentation import RandAugmentSliced, RandSimilarityd
 from .slice_triples import RandSliceTripled
@@ -35,6 +36,7 @@ __all__ = [
     "LoadFramed",
     "NormalizeFramesd",
     "NormalizeSignald",
+    "OrderLevelsd",
     "RandAugmentSliced",
     "RandAugmentVolumed",
     "RandSideCropd",

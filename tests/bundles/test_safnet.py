@@ -9,7 +9,7 @@ import torch
 
 from common.networks import SAFNet
 from tests.bundles.bundle_test_base import Mistake, read_csv, read_json, the_line
-from tests.bundles.runs import run, undone, words, workflow
+from tests.bundles.runs import equal, run, undone, words, workflow
 from tests.bundles.spine_bundle_tests import SpineBundleTests
 
 # What part of the network each switch takes away or adds: the beginning of its parameters' names.
@@ -110,6 +110,20 @@ class TestSAFNet(SpineBundleTests):
         run(self.root, config, **ids)
         (row,) = read_csv(scratch / "out" / "history.csv")
         assert float(row["loss"]) > 0 and row["val_mean_dice"]
+
+    def test_a_release_keeps_the_mean_of_its_weights_and_goes_on_from_there(self, dataset, scratch):
+        small = {"crop_slices": 2, "epoch_length": 4, "val_interval": 1, "precision": "fp32"}
+        ids = {**self.tiny, **self.training, "dataset_dir": str(dataset)} | small
+        run(self.root, "release", **ids, output_dir=str(scratch / "whole"), max_epochs=2)
+        run(self.root, "release", **ids, output_dir=str(scratch / "parts"), max_epochs=1)
+        run(self.root, "release", **ids, output_dir=str(scratch / "parts"), max_epochs=2, resume=True)
+        states = [torch.load(scratch / part / "training_state.pt", weights_only=True) for part in ("whole", "parts")]
+        assert equal(states[0]["network"], states[1]["network"])
+        assert equal(states[0]["objects"]["trained"], states[1]["objects"]["trained"])
+        mean = torch.load(scratch / "whole" / "model_last.pt", weights_only=True)
+        assert equal(mean, states[0]["network"])
+        name = "classifier.weight"
+        assert not torch.equal(mean[name], states[0]["objects"]["trained"][name])
 
     def test_validation_only_now_and_then(self, dataset, scratch):
         folder = self.train(dataset, scratch / "out", max_epochs=3, val_interval=2)

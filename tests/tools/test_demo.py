@@ -4,6 +4,8 @@ import csv
 import json
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from tools import demo
@@ -54,7 +56,7 @@ def play(data, tmp_path, monkeypatch):
     def play(dice: dict[str, float] | None = None, mean: float = 0.8, *arguments: str) -> tuple[int, Runs]:
         runs = Runs(data, dict.fromkeys(NAMES, 0.8) | (dice or {}), mean)
         monkeypatch.setattr(demo, "run", runs)
-        return demo.main(["--output", str(tmp_path / "out"), *arguments]), runs
+        return demo.main(["--train", "--output", str(tmp_path / "out"), *arguments]), runs
 
     return play
 
@@ -86,7 +88,7 @@ def test_too_low(play, capsys, dice, mean, named):
 def test_a_lumbar_vertebra_that_nothing_found(play, data, tmp_path, monkeypatch, capsys):
     runs = Runs(data, dict.fromkeys(NAMES[:-1], 0.9), 0.9)
     monkeypatch.setattr(demo, "run", runs)
-    assert demo.main(["--output", str(tmp_path / "out")]) == 1
+    assert demo.main(["--train", "--output", str(tmp_path / "out")]) == 1
     assert "L1 0.00" in capsys.readouterr().err
 
 
@@ -119,5 +121,59 @@ def test_a_run_that_fails_ends_the_demo(monkeypatch, tmp_path):
 
     monkeypatch.setattr(demo.subprocess, "run", lambda *args, **kwargs: Failed())
     with pytest.raises(SystemExit) as ended:
-        demo.main(["--output", str(tmp_path / "out")])
+        demo.main(["--train", "--output", str(tmp_path / "out")])
     assert ended.value.code == 3
+
+
+class TestShippedWeights:
+    @pytest.fixture
+    def bundle(self, tmp_path, monkeypatch) -> Path:
+        (tmp_path / "bundle" / "models").mkdir(parents=True)
+        (tmp_path / "bundle" / "models" / "model.pt").write_bytes(b"weights")
+        monkeypatch.setattr(demo, "BUNDLE", tmp_path / "bundle")
+        return tmp_path / "bundle"
+
+    @pytest.fixture
+    def segment(self, bundle, tmp_path, monkeypatch):
+        """Run the demo with an inference that finds what is drawn, but for structures that it leaves out."""
+        calls = []
+
+        def segment(left_out: int = 0, *arguments: str) -> tuple[int, list]:
+            def run(configs: list[str], **ids: object) -> None:
+                calls.append((configs, ids))
+                output = Path(str(ids["output_dir"]))
+                output.mkdir(parents=True, exist_ok=True)
+                for image in Path(str(ids["input"])).iterdir():
+                    drawn = nib.load(image.parent.with_name("labels") / image.name)
+                    found = np.asanyarray(drawn.dataobj).copy()
+                    found[found == left_out] = 0
+                    name = image.name.replace(".nii.gz", "_seg.nii.gz")
+                    nib.save(nib.Nifti1Image(found, drawn.affine), output / name)
+                (output / "volumes.csv").write_text(
+                    "case,structure,volume_ml\nphantom_000,L4,31.25\n", encoding="utf-8"
+                )
+
+            monkeypatch.setattr(demo, "run", run)
+            monkeypatch.setattr(demo, "PHANTOMS", 1)
+            return demo.main(["--output", str(tmp_path / "out"), *arguments]), calls
+
+        return segment
+
+    def test_they_segment_phantoms_and_stay_as_they_are(self, segment, bundle, capsys):
+        status, calls = segment()
+        out, err = capsys.readouterr()
+        assert status == 0 and not err
+        assert "mean Dice on 1 phantoms: 1.000" in out and "31.2 mL" in out
+        ((configs, ids),) = calls
+        assert configs == ["inference"] and "checkpoint" not in ids  # the bundle's own
+        assert (bundle / "models" / "model.pt").read_bytes() == b"weights"
+
+    def test_what_they_do_not_find(self, segment, capsys):
+        assert segment(3)[0] == 1
+        line = capsys.readouterr().err
+        assert line.startswith("error: the demo expects") and "L4 0.00" in line and line.count("\n") == 1
+
+    def test_training_is_asked_for(self, bundle, play):
+        _, runs = play()
+        assert runs.calls[0][0] == ["train", "demo"]
+        assert (bundle / "models" / "model.pt").read_bytes() == b"weights"

@@ -106,8 +106,12 @@ class Bundle:
         load_weights(network, self.weights, complete=True)
 
     def evaluate_properties(self) -> None:
-        """See :meth:`properties`."""
-        self.properties("train", ["train", "evaluate"], dataset_dir=str(self.data))
+        """See :meth:`properties`; with the settings that the weights were trained with."""
+        plan = self.weights.with_suffix(".json")
+        settings = json.loads(plan.read_text(encoding="utf-8")) if plan.is_file() else {}
+        compared = json.loads(Path(self.config("train")).read_text(encoding="utf-8"))["plan"]
+        own = {name: value for name, value in settings.items() if name in compared}
+        self.properties("train", ["train", "evaluate"], dataset_dir=str(self.data), **own)
 
     def inference_properties(self) -> None:
         """See :meth:`properties`."""
@@ -122,7 +126,9 @@ class Bundle:
         exported, metadata, _ = monai.data.load_net_with_metadata(str(file))
         weights, found = torch.load(self.weights, weights_only=True), exported.state_dict()
         weights = weights.get("model", weights)
-        if found.keys() != weights.keys() or not all(torch.equal(found[name], weights[name]) for name in weights):
+        # Weights that are shipped in half precision are the same numbers in full.
+        same = (torch.equal(found[name], weights[name].to(found[name].dtype)) for name in weights if name in found)
+        if found.keys() != weights.keys() or not all(same):
             raise RuntimeError("the exported network has other weights")
         if metadata.get("bundle") != self.root.name:
             raise RuntimeError("the exported network does not hold the bundle's metadata")

@@ -8,6 +8,7 @@ import torch
 from ignite.engine import Engine
 from torch import nn
 
+from common.data.weight_parts import split_into_parts
 from common.errors import InputError
 from common.handlers import StrictCheckpointLoader
 
@@ -69,3 +70,17 @@ def test_weights_of_another_network_are_refused_before_the_engine_runs(weights):
     loader = StrictCheckpointLoader(weights, nn.Linear(5, 3), plan=PLAN)
     with pytest.raises(InputError, match=r"model\.pt: does not fit this network \(1 of 2 tensors"):
         loader.attach(Engine(lambda engine, batch: None))
+
+
+def test_weights_in_parts_are_joined(tmp_path):
+    network = nn.Linear(2, 3)
+    torch.save(network.state_dict(), tmp_path / "whole")
+    split_into_parts(tmp_path / "whole", tmp_path / "model.pt", 500)
+    loaded = nn.Linear(2, 3)
+    StrictCheckpointLoader(tmp_path / "model.pt", loaded).attach(Engine(lambda engine, batch: None))
+    assert torch.equal(loaded.weight, network.weight)
+    (tmp_path / "model.pt").unlink()
+    (tmp_path / "model.pt.part00").unlink()
+    with pytest.raises(InputError, match=r"model\.pt\.part00: is not there, though model\.pt\.parts\.json lists it"):
+        StrictCheckpointLoader(tmp_path / "model.pt", loaded)
+    assert not (tmp_path / "model.pt").exists()

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import common
+from common.data.weight_parts import split_into_parts
 from tools.bundle_files import BUNDLES, ROOT
 from tools.package.__main__ import main
 from tools.verify.checks import Result, verify_bundle
@@ -63,6 +64,13 @@ def repository(tmp_path: Path) -> Path:
             os.utime(path, (1_000_000_000 + number, 1_000_000_000 + number))
             path.chmod(0o755)
     return root
+
+
+def without_weights(repository: Path) -> Path:
+    """Make the copy's bundle a recipe; return where its weights were, if it had any."""
+    models = repository / "bundles" / "safnet" / "models"
+    shutil.rmtree(models, ignore_errors=True)
+    return models
 
 
 @pytest.fixture
@@ -165,7 +173,7 @@ def test_caches_data_and_what_runs_leave_stay_behind(dist, package, repository, 
 
 
 def test_weights_make_it_more_than_a_recipe(package, repository, tmp_path):
-    models = repository / "bundles" / "safnet" / "models"
+    models = without_weights(repository)
     models.mkdir()
     shipped = {"model.pt": b"weights", "model.json": b"{}", "README.md": b"of these weights"}
     for name, data in (shipped | {"training_state.pt": b"x", "log.txt": b"x", "model.pt.part0": b"x"}).items():
@@ -180,7 +188,20 @@ def test_weights_make_it_more_than_a_recipe(package, repository, tmp_path):
     assert json.loads((tmp_path / "dist" / "model_info.json").read_text(encoding="utf-8"))[PACKAGE]["recipe"] is False
 
 
-def test_a_recipe_is_marked(package, tmp_path):
+def test_a_package_holds_weights_in_parts_as_a_whole(package, repository, tmp_path):
+    models = without_weights(repository)
+    (tmp_path / "whole").write_bytes(b"weights")
+    split_into_parts(tmp_path / "whole", models / "model.pt", 4)
+    said = package()
+    assert "a recipe" not in said and "left out" not in said
+    found = unpacked(tmp_path / "dist" / f"{PACKAGE}.zip")
+    assert {name.partition("/models/")[2]: data for name, data in found.items() if "/models/" in name} == {
+        "model.pt": b"weights"
+    }
+
+
+def test_a_recipe_is_marked(package, repository, tmp_path):
+    without_weights(repository)
     assert "a recipe: it has no trained weights" in package()
     assert json.loads((tmp_path / "dist" / "model_info.json").read_text(encoding="utf-8"))[PACKAGE]["recipe"] is True
 
@@ -280,7 +301,8 @@ def test_mistakes(given, says, package, tmp_path):
     [
         (lambda bundle: (bundle / "notes.txt").touch(), "/notes.txt: is not part of a bundle; move it"),
         (lambda bundle: (bundle / "docs" / "x").symlink_to("/etc"), "/docs/x: is a link, which a package cannot hold"),
-        (lambda bundle: (bundle / "models").symlink_to("/etc"), "/models: is a link, which a package cannot hold"),
+        (lambda bundle: without_weights(bundle.parents[1]).symlink_to("/etc"),
+         "/models: is a link, which a package cannot hold"),
     ],
 )  # fmt: skip
 def test_what_is_not_part_of_a_bundle(make, says, package, repository):

@@ -79,7 +79,9 @@ class TestScans:
             "statistics.json", "log.txt", "labels.ctbl", "labels_itksnap.txt",
         }  # fmt: skip
         told = json.loads((tmp_path / "out" / "statistics.json").read_text(encoding="utf-8"))
-        assert (told["bundle"], told["version"]) == ("safnet", "0.1.0") and len(told["weights"]["sha256"]) == 64
+        metadata = json.loads((ROOT / "bundles/safnet/configs/metadata.json").read_text(encoding="utf-8"))
+        assert (told["bundle"], told["version"]) == ("safnet", metadata["version"])
+        assert len(told["weights"]["sha256"]) == 64
         assert told["failures"] == [{"input": f"{scans}/broken.nii.gz", "problem": err[len("error: ") : -1]}]
         for name in "ab":
             labels = voxels(tmp_path / "out" / f"{name}_seg.nii.gz")

@@ -53,7 +53,14 @@ class TestBundleSettings:
     def test_the_bundles_own_weights(self):
         settings = BundleSettings(SAFNET)
         assert settings.files == [SAFNET / "configs" / "inference.json"]
-        assert settings.ids == {"bundle_root": str(SAFNET), "checkpoint": str(SAFNET / "models" / "model.pt")}
+        own = {"bundle_root": str(SAFNET), "checkpoint": str(SAFNET / "models" / "model.pt")}
+        assert own.items() <= settings.ids.items()
+        shipped = SAFNET / "models" / "model.json"
+        if shipped.is_file():  # then its settings, too
+            trained = json.loads(shipped.read_text(encoding="utf-8"))
+            assert settings.ids["spatial_size"] == trained["spatial_size"]
+        else:
+            assert settings.ids == own
 
     def test_settings_beside_the_weights(self, tmp_path):
         weights = plan(tmp_path, spatial_size=[8, 64, 32], aspp=False, learned=[1, 2])

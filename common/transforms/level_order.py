@@ -1,0 +1,128 @@
+"""Names of vertebrae and discs that follow one another, as they do in a spine."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from scipy import ndimage
+
+from common.data.label_scheme import LabelScheme
+
+__all__ = ["OrderLevelsd"]
+
+
+_HEAD_FOOT, _FRONT_BACK = 1, 2  # of the network's axes D, H, W (common.transforms.spine_grid)
+_SMALLEST = 0.2  # share of the median piece below which a piece is no vertebra
+_SURE = 0.8  # probability of being a vertebra, of any level, that makes a piece: it parts those that nearly touch
+_TALLEST = 1.3  # of its front-back extent, above which a piece is two vertebrae that touch
+_STEP = (0.6, 2.2)  # of the median height: from one piece's middle to the next; more, and one is missing between
+_VERTEBRA, _DISC = 2, 3  # what wins a voxel: background, sacrum, vertebra of any level, disc of any level
+
+
+class OrderLevelsd(MapTransform):
+    """Name vertebrae and discs anew where a network's names do not follow one another.
+
+    A network says voxel by voxel which vertebra it sees, and where it is unsure between two levels it may give one
+    vertebra two names. That it is a vertebra it knows well. So the pieces of what is a vertebra of any level are put in
+    order from the feet to the head, and of all series of consecutive names the one is taken that the network itself
+    finds most probable. The probability of all vertebrae then goes to the name of the nearest piece, and that of all
+    discs to the name between its neighbours. The sacrum, the background, and the outlines stay as they were.
+
+    Nothing is changed where the pieces are no series: fewer than two, two that touch, or one missing between others.
+
+    Args:
+        keys: probabilities (C, D, H, W) on the network's grid, H to the feet.
+        scheme: name of the label scheme.
+        allow_missing_keys: skip keys that an item lacks.
+    """
+
+    def __init__(self, keys: KeysCollection, scheme: str, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        structures = LabelScheme.load(scheme).structures
+        # By value: S, L5, L4, ... and L5/S, L4/L5, ...: the disc of a number lies below the vertebra of that number.
+        ordered = sorted(structures, key=lambda structure: structure.value)
+        bones = [structure.channel for structure in ordered if not structure.is_disc]
+        self.sacrum, self.vertebrae = bones[0], bones[1:]
+        self.discs = [structure.channel for structure in ordered if structure.is_disc]
+
+    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            scores = d[key]
+            plain = scores.as_tensor() if isinstance(scores, MetaTensor) else scores
+            ordered = torch.from_numpy(self._ordered(plain.detach().float().cpu().numpy()))
+            ordered = ordered.to(plain.device, plain.dtype)
+            d[key] = MetaTensor(ordered).copy_meta_from(scores) if isinstance(scores, MetaTensor) else ordered
+        return d
+
+    def _ordered(self, scores: np.ndarray) -> np.ndarray:
+        bone, disc = scores[self.vertebrae].sum(axis=0), scores[self.discs].sum(axis=0)
+        kind = np.stack([scores[0], scores[self.sacrum], bone, disc]).argmax(axis=0)
+        pieces, middles = _series((kind == _VERTEBRA) & (bone > _SURE))
+        if not len(middles):
+            return scores
+        count = len(middles)
+        evidence = np.array(
+            [scores[self.vertebrae][:, pieces == number].mean(axis=1) for number in range(1, count + 1)]
+        )
+        known = len(self.vertebrae)
+        fits = [
+            sum(evidence[piece, first + piece] for piece in range(min(count, known - first)))
+            for first in range(max(1, known - count + 1))
+        ]
+        first = int(np.argmax(fits))
+        result = scores.copy()
+        result[self.vertebrae + self.discs] = 0
+        self._give(result, bone, pieces, [first + piece for piece in range(count)], self.vertebrae)
+        plates, number = ndimage.label(kind == _DISC)
+        if number:
+            heights = np.array(ndimage.center_of_mass(plates > 0, plates, range(1, number + 1)))[:, _HEAD_FOOT]
+            # The disc below a piece has its number; so many pieces lie below this disc.
+            below = [first + int((middles > height).sum()) for height in heights]
+            self._give(result, disc, plates, below, self.discs)
+        else:
+            result[0] += disc
+        return result
+
+    @staticmethod
+    def _give(
+        result: np.ndarray, share: np.ndarray, pieces: np.ndarray, levels: list[int], channels: list[int]
+    ) -> None:
+        """Add probabilities to the channel of the nearest piece; of levels that have none, to the background."""
+        nearest = ndimage.distance_transform_edt(pieces == 0, return_distances=False, return_indices=True)
+        target = np.array([0] + [channels[level] if level < len(channels) else 0 for level in levels])
+        where = target[pieces[tuple(nearest)]]
+        for channel in np.unique(where):
+            result[channel] += np.where(where == channel, share, 0)
+
+
+def _series(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find the pieces of a mask that follow one another from the feet to the head.
+
+    Returns:
+        Their numbers from 1, 0 elsewhere, of the mask's shape; and the middle of each along the head-foot axis, from
+        the feet up. Where they are no series there are none.
+    """
+    pieces, count = ndimage.label(mask)
+    none = np.zeros_like(pieces), np.zeros(0)
+    if count < 2:
+        return none
+    sizes = ndimage.sum_labels(mask, pieces, range(1, count + 1))
+    kept = np.flatnonzero(sizes >= _SMALLEST * np.median(sizes[sizes >= _SMALLEST * sizes.max()])) + 1
+    boxes = [ndimage.find_objects(pieces)[number - 1] for number in kept]
+    tall, deep = (np.array([box[axis].stop - box[axis].start for box in boxes]) for axis in (_HEAD_FOOT, _FRONT_BACK))
+    middles = np.array(ndimage.center_of_mass(mask, pieces, kept))[:, _HEAD_FOOT]
+    order = np.argsort(-middles)
+    middles, steps = middles[order], -np.diff(middles[order])
+    if len(kept) < 2 or (tall > _TALLEST * deep).any():
+        return none
+    if steps.min() < _STEP[0] * np.median(tall) or steps.max() > _STEP[1] * np.median(tall):
+        return none
+    numbers = np.zeros(count + 1, dtype=pieces.dtype)
+    numbers[kept[order]] = np.arange(1, len(kept) + 1)
+    return numbers[pieces], middles

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from common.data import LabelScheme
+from common.transforms import OrderLevelsd
+
+SCHEME = LabelScheme.load("mrspineseg17")
+CHANNEL = {structure.name: structure.channel for structure in SCHEME.structures}
+NAMES = ["L5", "L4", "L3", "L2", "L1", "T12", "T11", "T10"]
+DISCS = ["L5/S", "L4/L5", "L3/L4", "L2/L3", "L1/L2", "T12/L1", "T11/T12", "T10/T11"]
+SHAPE = (3, 100, 16)
+
+
+def spine(levels: list[dict[str, float]], discs: list[str], gap: int = 2) -> torch.Tensor:
+    """Probabilities of a spine whose vertebrae, 8 x 10 voxels, stand on a sacrum at the feet.
+
+    Args:
+        levels: for each vertebra from below the names that the network gives it, with their probabilities; the rest is
+            background.
+        discs: the name that it gives to the disc below each.
+        gap: height of the discs.
+    """
+    scores = torch.zeros(SCHEME.num_channels, *SHAPE)
+    foot = SHAPE[1] - 8
+    scores[CHANNEL["S"], :, foot:, 3:13] = 1
+    for names, disc in zip(levels, discs, strict=True):
+        scores[CHANNEL[disc], :, foot - gap : foot, 3:13] = 1
+        foot -= gap + 8
+        for name, probability in names.items():
+            scores[CHANNEL[name], :, foot : foot + 8, 3:13] = probability
+    scores[0] = 1 - scores[1:].sum(dim=0)
+    return scores
+
+
+def ordered(scores: torch.Tensor) -> torch.Tensor:
+    found = OrderLevelsd("pred", "mrspineseg17")({"pred": scores})["pred"]
+    torch.testing.assert_close(found.sum(dim=0), scores.sum(dim=0))
+    torch.testing.assert_close(found[CHANNEL["S"]], scores[CHANNEL["S"]])
+    return found
+
+
+def right(count: int) -> list[dict[str, float]]:
+    return [{name: 1.0} for name in NAMES[:count]]
+
+
+def test_a_spine_in_order_stays_as_it_is():
+    scores = spine(right(8), DISCS)
+    torch.testing.assert_close(ordered(scores), scores)
+
+
+def test_one_vertebra_with_another_name_gets_its_own():
+    levels = right(5)
+    levels[2] = {"L4": 0.6, "L3": 0.4}
+    found = ordered(spine(levels, ["L5/S", "L4/L5", "L4/L5", "L2/L3", "L1/L2"]))
+    torch.testing.assert_close(found, spine(right(5), DISCS[:5]))
+
+
+def test_two_names_in_one_vertebra():
+    scores = spine(right(4), DISCS[:4])
+    half = scores[CHANNEL["L4"], :, :, :8].clone()
+    scores[CHANNEL["L4"], :, :, :8] = 0
+    scores[CHANNEL["L3"], :, :, :8] += half
+    torch.testing.assert_close(ordered(scores), spine(right(4), DISCS[:4]))
+
+
+def test_a_stray_speck_is_no_vertebra():
+    """It gets the name of the nearest one, as all that looks like a vertebra does."""
+    scores = spine(right(4), DISCS[:4])
+    scores[0, 1, 30, 14], scores[CHANNEL["S"], 1, 30, 14], scores[CHANNEL["T10"], 1, 30, 14] = 0, 0, 1
+    found = ordered(scores)
+    assert found[CHANNEL["L2"], 1, 30, 14] == 1
+    found[CHANNEL["L2"], 1, 30, 14], found[0, 1, 30, 14] = 0, 1
+    torch.testing.assert_close(found, spine(right(4), DISCS[:4]))
+
+
+def test_the_series_that_is_most_probable():
+    """Two of three vertebrae say that the lowest one in the picture is L4."""
+    levels = [{"L5": 1.0}, {"L3": 0.9, "L4": 0.1}, {"L2": 1.0}]
+    found = ordered(spine(levels, DISCS[:3]))
+    wanted = spine([{"L4": 1.0}, {"L3": 1.0}, {"L2": 1.0}], DISCS[1:4])
+    torch.testing.assert_close(found, wanted)
+
+
+def test_more_vertebrae_than_there_are_names():
+    levels = [*right(8), {"T10": 1.0}]
+    found = ordered(spine(levels, [*DISCS, "T10/T11"], gap=1))
+    wanted = spine([*right(8), {}], [*DISCS, "T10/T11"], gap=1)
+    above = wanted[CHANNEL["T10/T11"]].clone()
+    above[:, : SHAPE[1] - 8 - 8 * 9] = 0  # the disc below the ninth has no name
+    wanted[0] += wanted[CHANNEL["T10/T11"]] - above
+    wanted[CHANNEL["T10/T11"]] = above
+    torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        spine([{"L3": 1.0}], ["L5/S"]),  # one vertebra alone
+        spine([{"L5": 1.0}, {"L3": 0.3}, {"L4": 1.0}], DISCS[:3]),  # one that the network does not see
+        spine([{"L5": 1.0}, {"L3": 1.0}], DISCS[:2], gap=0),  # two that touch
+        torch.eye(SCHEME.num_channels)[0][:, None, None, None].expand(-1, *SHAPE),  # nothing at all
+    ],
+    ids=["one", "a hole", "touching", "nothing"],
+)
+def test_what_is_no_series_stays_as_it_is(scores):
+    assert torch.equal(ordered(scores), scores)
+
+
+def test_type_and_geometry_stay():
+    affine = np.diag([4.0, 1.0, 1.0, 1.0])
+    scores = MetaTensor(spine(right(3), DISCS[:3]).half(), affine=affine)
+    found = OrderLevelsd("pred", "mrspineseg17")({"pred": scores})["pred"]
+    assert isinstance(found, MetaTensor) and found.dtype == torch.float16
+    assert np.array_equal(found.affine, affine)

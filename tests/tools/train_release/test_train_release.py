@@ -1,0 +1,343 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from common.data.cases import find_cases
+from common.data.phantom import write_spine_phantoms
+from common.data.provenance import sha256_of
+from common.data.weight_parts import join_parts
+from tests.bundles.runs import ROOT, read_json
+from tools.bundle_process import TrainingError
+from tools.train_release import __main__ as program
+from tools.train_release import publish as publishing
+from tools.train_release.publish import chosen_figures, publish
+from tools.train_release.recipe import Recipe, Stage, recipe_names
+from tools.train_release.release import cross_validated, run_recipe
+from tools.train_release.spine_data import write_datalist
+from tools.train_release.weights import halved
+
+PLAN = {"spatial_size": [4, 32, 16], "learned": [2, 3]}
+SHIPPED = PLAN | {"level_order": True}
+SUMMARY = {
+    "dice": {"mean": 0.91237, "sd": 0.02, "cases": 2},
+    "cases": {"a": 0.9, "b": None},
+    "groups": {"T1": {"dice": {"mean": 0.9, "sd": None, "cases": 1}, "discs": 1}},
+}
+
+
+def ids_of(words: Sequence[str]) -> dict[str, str]:
+    """The ids of a bundle's command."""
+    assert words[:4] == ["-m", "monai.bundle", "run", "--config_file"]
+    return {name.removeprefix("--"): text for name, text in zip(words[3::2], words[4::2], strict=True)}
+
+
+class StandIn:
+    """Stands for the processes that train and evaluate, and leaves what they leave.
+
+    Attributes:
+        score: of an evaluation, by the weights that it was given.
+        fails: the folder of the output at which it fails.
+        calls: the ids of each.
+    """
+
+    def __init__(self, weights: torch.Tensor | None = None) -> None:
+        self.weights = torch.tensor([1.0, 0.1]) if weights is None else weights
+        self.score = {"full": 0.91237, "half": 0.91237}
+        self.fails: str | None = None
+        self.calls: list[dict[str, str]] = []
+
+    def __call__(self, words: Sequence[str], log: Path) -> None:
+        ids = ids_of(words)
+        self.calls.append(ids)
+        output = Path(ids["output_dir"])
+        output.mkdir(parents=True, exist_ok=True)
+        if output.name == self.fails:
+            raise TrainingError("loss: became nan in epoch 3; pass a lower --lr")
+        if "checkpoint" in ids:
+            score = self.score[Path(ids["checkpoint"]).parent.name]
+            summary = SUMMARY | {"dice": SUMMARY["dice"] | {"mean": score}}
+            (output / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+            (output / "dice.csv").write_text("case,dice\na,0.9\n", encoding="utf-8")
+            (output / "frames.csv").write_text("case\na\n", encoding="utf-8")
+            return
+        (output / "training_state.pt").write_bytes(b"")
+        torch.save({"w": self.weights, "steps": torch.tensor(7)}, output / "model_last.pt")
+        (output / "model_last.json").write_text(json.dumps(PLAN), encoding="utf-8")
+        rows = "epoch,loss,val_mean_dice\n1,1.5,\n2,1.0,0.5\n"
+        (output / "history.csv").write_text(rows, encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("exams") / "data"
+    write_spine_phantoms(folder, 5)
+    return folder
+
+
+@pytest.fixture
+def bundle(tmp_path) -> Path:
+    """A bundle of which only the metadata are there."""
+    metadata = read_json(ROOT / "bundles" / "safnet" / "configs" / "metadata.json")
+    root = tmp_path / "bundle"
+    (root / "configs").mkdir(parents=True)
+    (root / "configs" / "metadata.json").write_text(json.dumps(metadata | {"eval_metrics": {}}), encoding="utf-8")
+    return root
+
+
+@pytest.fixture
+def recipe(bundle) -> Recipe:
+    """Two stages, without phantoms."""
+    return Recipe(
+        root=bundle,
+        configs=("train", "release"),
+        stages=(
+            Stage("coarse", ("half_size",), {"lr": 0.1}),
+            Stage("fine", (), {"init_checkpoint": "{run}/coarse/model_last.pt"}),
+        ),
+        weights="fine/model_last.pt",
+        evaluation=Recipe.load("safnet").evaluation,
+        score=("dice", "mean"),
+        figures=("dice", "groups/*/dice", "nothing"),
+        tables=("dice.csv",),
+        settings={"level_order": True},
+        ids={"precision": "bf16"},
+        folds=(0, 1, 2, 3, 4),
+        fold=4,
+    )
+
+
+class TestRun:
+    def test_the_commands(self, recipe, data, tmp_path):
+        bundles = StandIn()
+        done = run_recipe(recipe, data, tmp_path / "run", 4, {"device": "cpu"}, lambda line: None, bundles)
+        coarse, fine, full, half = bundles.calls
+        files = [recipe.root / "configs" / f"{name}.json" for name in ("train", "release", "half_size")]
+        assert coarse["config_file"] == "[" + ",".join(f"'{file}'" for file in files) + "]"
+        shared = {"precision": "bf16", "device": "cpu", "dataset_dir": str(data), "fold": "4", "num_folds": "5"}
+        for ids in (coarse, fine):
+            assert shared.items() <= ids.items() and "resume" not in ids
+        assert coarse["lr"] == "0.1" and "lr" not in fine
+        assert fine["init_checkpoint"] == str(tmp_path / "run" / "coarse" / "model_last.pt")
+        assert full["part"] == "heldout" and "evaluate.json" in full["config_file"]
+        assert full["checkpoint"].endswith("full/model.pt") and half["checkpoint"].endswith("half/model.pt")
+        assert full["bundle_root"] == str(recipe.root)
+        assert done.half and done.weights == tmp_path / "run" / "half" / "model.pt"
+        assert read_json(done.weights.with_suffix(".json")) == SHIPPED
+
+    def test_half_precision_only_where_the_score_stays(self, recipe, data, tmp_path):
+        bundles = StandIn()
+        bundles.score["half"] = 0.9111
+        lines = []
+        done = run_recipe(recipe, data, tmp_path, 4, None, lines.append, bundles)
+        assert not done.half and done.weights.parent.name == "full"
+        assert torch.load(done.weights, weights_only=True)["w"].dtype == torch.float32
+        assert lines[-1] == "score in full precision 0.9124, in half 0.9111: full is used"
+
+    def test_it_goes_on_where_it_was_interrupted(self, recipe, data, tmp_path):
+        bundles = StandIn()
+        bundles.fails = "fine"
+        with pytest.raises(Exception, match=r"fine\.log: loss: became nan in epoch 3; pass a lower --lr"):
+            run_recipe(recipe, data, tmp_path, 4, None, lambda line: None, bundles)
+        assert not (tmp_path / "half").exists()
+        bundles.fails, bundles.calls = None, []
+        run_recipe(recipe, data, tmp_path, 4, None, lambda line: None, bundles)
+        coarse, fine, *_ = bundles.calls
+        assert coarse["resume"] == "true" and "resume" not in fine
+
+    def test_ids_that_are_its_own(self, recipe, data, tmp_path):
+        with pytest.raises(Exception, match="--set fold: is what this program itself sets; leave it out"):
+            run_recipe(recipe, data, tmp_path, 4, {"fold": "1"}, lambda line: None, StandIn())
+
+    def test_the_cases_of_all_folds(self, recipe, data, tmp_path):
+        done = {
+            fold: run_recipe(recipe, data, tmp_path / str(fold), fold, None, lambda line: None, StandIn())
+            for fold in (0, 1)
+        }
+        done[1].summary["cases"].clear()
+        done[1].summary["cases"]["c"] = 0.7
+        found = cross_validated(done)
+        assert (found["mean"], found["sd"], found["cases"]) == pytest.approx((0.8, 0.1, 2))
+        assert found["each"]["c"] == {"score": 0.7, "fold": 1} and found["each"]["b"]["score"] is None
+
+
+class TestWeights:
+    def test_halved(self):
+        found = halved({"w": torch.tensor([1.0, 0.1]), "steps": torch.tensor(70000)})
+        assert found["w"].dtype == torch.float16 and found["steps"].dtype == torch.int64
+        assert found["steps"] == 70000 and torch.equal(found["w"], torch.tensor([1.0, 0.1]).half())
+
+    def test_a_number_that_is_too_large(self):
+        with pytest.raises(Exception, match="w: holds numbers that half precision does not have; lower the learning"):
+            halved({"w": torch.tensor([70000.0])})
+
+
+class TestData:
+    @pytest.mark.parametrize("fold", [0, 4])
+    def test_exams_keep_their_folds_and_phantoms_are_never_held_out(self, data, tmp_path, fold):
+        listing = write_datalist(data, {"count": 2, "seed": 5}, tmp_path, fold, 5)
+        rows = {row["id"]: row for row in find_cases(data, listing)}
+        own = {case["id"]: case for case in find_cases(data)}
+        mixed = rows.keys() - own.keys()
+        assert mixed == {"phantom_mixed_000", "phantom_mixed_001"} and len(rows) == 7
+        for name, case in own.items():
+            assert rows[name] == case
+        assert {(rows[name]["fold"], rows[name]["sequence"]) for name in mixed} == {((fold + 1) % 5, "phantom")}
+        assert all(rows[name]["labelled"] == list(range(1, 20)) for name in mixed)
+
+    def test_exams_without_folds_and_sequences(self, data, tmp_path):
+        rows = read_json(data / "index.json")["cases"]
+        plain = [{key: str(data / row[key]) for key in ("image", "label")} for row in rows]
+        (tmp_path / "index.json").write_text(json.dumps({"cases": plain}), encoding="utf-8")
+        found = find_cases(tmp_path, write_datalist(tmp_path, {"count": 1, "seed": 5}, tmp_path / "run", 1, 5))
+        exams = [row for row in found if "mixed" not in row["id"]]
+        assert sorted(row["fold"] for row in exams) == [0, 1, 2, 3, 4]
+        assert {row["sequence"] for row in exams} == {"unknown"}
+
+
+class TestPublish:
+    @pytest.fixture
+    def published(self, recipe, data, tmp_path):
+        done = run_recipe(recipe, data, tmp_path / "run", 4, None, lambda line: None, StandIn())
+        return publish(recipe, done, tmp_path / "results"), recipe.root
+
+    def test_weights_with_their_hash_and_settings(self, published):
+        _, root = published
+        weights = torch.load(root / "models" / "model.pt", weights_only=True)
+        assert weights["w"].dtype == torch.float16
+        origin = read_json(root / "models" / "provenance.json")
+        assert origin["weights"] == {"file": "models/model.pt", "sha256": sha256_of(root / "models" / "model.pt")}
+        assert origin["settings"]["half_precision"] is True
+        assert read_json(root / "models" / "model.json") == SHIPPED
+
+    def test_figures_with_their_counts(self, published):
+        metadata = read_json(published[1] / "configs" / "metadata.json")
+        assert metadata["eval_metrics"] == {
+            "dice": {"mean": 0.9124, "sd": 0.02, "cases": 2},
+            "groups": {"T1": {"dice": {"mean": 0.9, "cases": 1}}},
+        }
+        text = (published[1] / "configs" / "metadata.json").read_text(encoding="utf-8")
+        assert text == json.dumps(json.loads(text), indent=4, ensure_ascii=False) + "\n"  # as tools.verify wants it
+
+    def test_logs_and_curves(self, published, tmp_path):
+        names = {path.name for path in (tmp_path / "results" / "bundle").iterdir()}
+        assert names == {
+            "coarse_history.csv", "coarse_history.png", "fine_history.csv", "fine_history.png", "dice.csv",
+        }  # fmt: skip
+        assert all(file.is_file() for file in published[0])
+
+    def test_weights_that_the_repository_takes_in_parts_only(self, recipe, data, tmp_path, monkeypatch):
+        monkeypatch.setattr(publishing, "LARGEST", 1000)
+        done = run_recipe(recipe, data, tmp_path / "run", 4, None, lambda line: None, StandIn())
+        written = publish(recipe, done, tmp_path / "results")
+        weights = recipe.root / "models" / "model.pt"
+        parts = [path for path in written if ".part" in path.name]
+        assert len(parts) > 2 and weights not in written
+        weights.unlink()
+        assert join_parts(weights) and weights.read_bytes() == done.weights.read_bytes()
+        assert sha256_of(weights) == read_json(weights.with_name("provenance.json"))["weights"]["sha256"]
+
+    def test_figures_that_are_asked_for(self):
+        summary = {"a": {"x": {"dice": 1.23456, "n": 2}, "y": {"n": 3}}, "b": [0.123456, None], "c": 5}
+        assert chosen_figures(summary, ["a/*/dice", "b", "none/x", "c/x"]) == {
+            "a": {"x": {"dice": 1.2346}, "y": {}}, "b": [0.1235, None],
+        }  # fmt: skip
+
+
+class TestProgram:
+    @pytest.fixture
+    def start(self, data, tmp_path, capsys, monkeypatch):
+        """Run the program for SAFNet with stand-ins; return its status, what it printed, and the bundle's calls."""
+        load = Recipe.load
+        few = {"count": 1, "seed": 7}
+        monkeypatch.setattr(program.Recipe, "load", lambda name: replace(load(name), phantoms=few))
+
+        def start(*arguments: str, bundles: StandIn | None = None, name: str = "safnet", folder: Path = data):
+            bundles = bundles or StandIn()
+            words = [name, "--dataset_dir", str(folder), "--output", str(tmp_path / "run"), *arguments]
+            status = program.main(words, bundles)
+            return status, *capsys.readouterr(), bundles.calls
+
+        return start
+
+    def test_a_release(self, start, tmp_path):
+        status, out, err, calls = start("--set", "max_epochs=2")
+        assert (status, err) == (0, "")
+        assert f"weights: {tmp_path / 'run' / 'half' / 'model.pt'}" in out
+        assert {ids["fold"] for ids in calls} == {"4"} and {ids["max_epochs"] for ids in calls} == {"2"}
+        assert calls[0]["datalist"] == str(tmp_path / "run" / "datalist_4.json")
+
+    def test_a_cross_validation(self, start, tmp_path):
+        status, out, _, calls = start("--folds", "0,2")
+        assert status == 0 and [ids["fold"] for ids in calls if "checkpoint" not in ids] == [*"0022"]
+        assert "cross-validation: 0.9000 ± 0.0000 over 1 cases" in out
+        assert read_json(tmp_path / "run" / "cross_validation.json")["cases"] == 1
+
+    @pytest.mark.parametrize(
+        ("arguments", "line"),
+        [
+            (["--folds", "a"], "error: --folds a: are no numbers with commas; pass some such as 0,1,2, or all"),
+            (["--fold", "7"], "error: fold 7: there is none; the folds are 0, 1, 2, 3, 4"),
+            (["--fold", "1", "--folds", "all"], "error: --fold: says the same as --folds; leave one of them out"),
+            (["--folds", "all", "--publish"],
+             "error: --publish: needs to know which weights; pass one --fold with it"),
+            (["--set", "lr"], "error: --set lr: is not of the form ID=VALUE; pass one such as --set device=cpu"),
+            (["--set", "lr=x"], "error: --lr x: is not a number; pass one such as --lr 0.001"),
+            (["--set", "resmue=1"], "error: --resmue: "),
+        ],
+    )  # fmt: skip
+    def test_mistakes(self, start, arguments, line, tmp_path):
+        status, _, err, calls = start(*arguments)
+        assert status == 1 and err.startswith(line) and err.count("\n") == 1
+        assert not calls and not (tmp_path / "run").exists()
+
+    def test_no_such_bundle(self, start):
+        _, _, err, _ = start(name="safnett")
+        assert err == f"error: safnett: is no bundle that there is a recipe for; choose {', '.join(recipe_names())}\n"
+
+    def test_no_such_data(self, start, tmp_path):
+        status, _, err, _ = start(folder=tmp_path / "none")
+        assert (status, err) == (1, f"error: {tmp_path / 'none'}: is not a folder; pass --dataset_dir with the data\n")
+
+    def test_a_training_that_fails(self, start, tmp_path):
+        bundles = StandIn()
+        bundles.fails = "coarse"
+        status, _, err, _ = start(bundles=bundles)
+        assert status == 1 and err.startswith(f"error: {tmp_path / 'run' / 'coarse.log'}: loss: became nan")
+        assert err.count("\n") == 1
+
+    def test_an_interruption(self, start):
+        class Interrupted(StandIn):
+            def __call__(self, words, log):
+                raise KeyboardInterrupt
+
+        status, _, err, _ = start(bundles=Interrupted())
+        assert (status, err) == (130, "interrupted; the same command goes on from there\n")
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_recipes_name_what_there_is(name):
+    recipe = Recipe.load(name)
+    for stage in (*recipe.stages, recipe.evaluation):
+        content: dict = {}
+        for file in recipe.files(stage):
+            content |= read_json(Path(file))
+        unknown = recipe.set_for(stage, Path("run")).keys() - content.keys()
+        assert not unknown, f"{stage.name}: {unknown}"
+
+
+@pytest.mark.parametrize("name", [name for name in recipe_names() if "release" in str(Recipe.load(name).stages)])
+def test_an_evaluation_is_of_the_weights_that_it_loads(name):
+    """Not of the running mean that release.json makes, which nobody has trained then."""
+    parser = ConfigParser()
+    configs = ROOT / "bundles" / name / "configs"
+    parser.read_config([str(configs / f"{file}.json") for file in ("train", "release")])
+    assert parser["validate#evaluator#network"] == "$@average.ema_model"
+    parser.read_config([str(configs / f"{file}.json") for file in ("train", "release", "evaluate")])
+    assert parser["validate#evaluator#network"] == "@network"

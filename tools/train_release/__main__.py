@@ -1,0 +1,126 @@
+"""Train the weights that a bundle ships, and measure them: ``python -m tools.train_release NAME``.
+
+What is trained, and how, stands in tools/train_release/NAME.json: the bundle's own train.json with its release.json
+laid over it, in one stage or several, each run as ``python -m monai.bundle run``. RUN then holds a folder and a log for
+each stage, the weights in full and in half precision, and the evaluation of both. Where half precision changes the
+score by no more than 0.001, it is what can be shipped. The same command goes on where it was interrupted.
+
+--folds all trains once for each fold, which takes as many times as long, and writes RUN/cross_validation.json; the
+weights of a fold are in RUN/fold_N. --publish puts the weights into the bundle's models/, the figures into its
+metadata, and tables and curves into docs/results/NAME: only then anything outside RUN is written.
+
+Exit status: 0 when all is done, 1 after an error, which is one line, and 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.data.atomic import write_json
+from common.engines.launch import error_line
+from common.errors import InputError
+from tools.arguments import OneLineParser
+from tools.bundle_process import wait_for
+from tools.search.configuration import Configuration
+from tools.train_release.publish import publish
+from tools.train_release.recipe import Recipe, recipe_names
+from tools.train_release.release import RunBundle, Trained, cross_validated, run_recipe
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = OneLineParser("python -m tools.train_release", __doc__)
+    parser.add_argument("name", metavar="NAME", help=f"of the bundle: {', '.join(recipe_names())}")
+    parser.add_argument(
+        "--dataset_dir", required=True, type=Path, metavar="DIR", help="the data, as train.json has them"
+    )
+    parser.add_argument("--output", required=True, type=Path, metavar="RUN", help="folder of all that is trained")
+    parser.add_argument("--fold", type=int, metavar="N", help="the held-out one; default: the recipe's")
+    parser.add_argument("--folds", metavar="N,N", help="cross-validate: such as 0,1,2, or all")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="ID=VALUE", help="change an id everywhere, such as device=cuda:0"
+    )
+    parser.add_argument("--publish", action="store_true", help="put weights and figures into the bundle")
+    return parser.parse_args(argv)
+
+
+def _folds(options: argparse.Namespace, recipe: Recipe) -> list[int | None]:
+    """Return the folds that are asked for; None stands for the published parts of data that have no folds."""
+    if (options.fold is not None or options.folds is not None) and not recipe.folds:
+        raise InputError(options.name, "is trained on published parts, not folds", "leave out --fold and --folds")
+    if options.folds is None:
+        folds = [recipe.fold if options.fold is None else options.fold]
+    elif options.fold is not None:
+        raise InputError("--fold", "says the same as --folds", "leave one of them out")
+    elif options.folds == "all":
+        folds = list(recipe.folds)
+    elif re.fullmatch(r"\d+(,\d+)*", options.folds):
+        folds = [int(word) for word in options.folds.split(",")]
+    else:
+        raise InputError(f"--folds {options.folds}", "are no numbers with commas", "pass some such as 0,1,2, or all")
+    if strange := [fold for fold in folds if recipe.folds and fold not in recipe.folds]:
+        raise InputError(f"fold {strange[0]}", "there is none", f"the folds are {', '.join(map(str, recipe.folds))}")
+    if options.publish and len(folds) > 1:
+        raise InputError("--publish", "needs to know which weights", "pass one --fold with it")
+    return folds
+
+
+def _ids(pairs: Sequence[str], recipe: Recipe) -> dict[str, str]:
+    configuration = Configuration(recipe.files(recipe.stages[0]))
+    ids = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise InputError(f"--set {pair}", "is not of the form ID=VALUE", "pass one such as --set device=cpu")
+        configuration.check(name, text)
+        ids[name] = text
+    return ids
+
+
+def _line(text: str) -> None:
+    print(text, flush=True)
+
+
+def main(argv: Sequence[str] | None = None, run_bundle: RunBundle = wait_for) -> int:
+    """Train, measure, and put in place what is asked for.
+
+    Args:
+        argv: the words behind ``python -m tools.train_release``.
+        run_bundle: how a bundle is run; by default as a process of its own.
+
+    Returns:
+        The exit status.
+    """
+    options = _arguments(argv)
+    try:
+        recipe = Recipe.load(options.name)
+        folds, ids = _folds(options, recipe), _ids(options.set, recipe)
+        data, output = options.dataset_dir.resolve(), options.output.resolve()
+        if not data.is_dir():
+            raise InputError(options.dataset_dir, "is not a folder", "pass --dataset_dir with the data")
+        results: dict[int | None, Trained] = {}
+        for fold in folds:
+            run = output / f"fold_{fold}" if options.folds else output
+            results[fold] = run_recipe(recipe, data, run, fold, ids, _line, run_bundle)
+            _line(f"weights: {results[fold].weights}")
+        if options.folds:
+            found = cross_validated(results)
+            write_json(output / "cross_validation.json", found)
+            _line(f"cross-validation: {found['mean']:.4f} ± {found['sd']:.4f} over {found['cases']} cases")
+        if options.publish:
+            for file in publish(recipe, results[folds[0]]):
+                _line(f"wrote {file}")
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from there", file=sys.stderr)
+        return 130
+    except Exception as error:
+        print(error_line(error), file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

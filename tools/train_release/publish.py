@@ -1,0 +1,135 @@
+"""Puts trained weights and what was measured into the bundle."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from common.data.atomic import atomic_path, write_json
+from common.data.plan import plan_file, read_plan
+from common.data.provenance import provenance
+from common.data.weight_parts import split_into_parts
+from common.visualize.curves import save_figure
+from tools.bundle_files import ROOT, WEIGHTS
+from tools.train_release.recipe import Recipe
+from tools.train_release.release import Trained
+
+__all__ = ["LARGEST", "chosen_figures", "curves_figure", "publish"]
+
+LARGEST = 90_000_000  # bytes of a file that the repository takes
+_DIGITS = 4
+
+
+def publish(recipe: Recipe, trained: Trained, results: Path = ROOT / "docs" / "results") -> list[Path]:
+    """Put weights, plan and figures into the bundle, and the small part of the log into ``docs/results/NAME``.
+
+    Args:
+        recipe: of the bundle.
+        trained: what is published.
+        results: folder of the logs.
+
+    Returns:
+        The files that are for the repository: weights (in parts where they are larger than it takes), their plan and
+        provenance (with their SHA-256), the metadata, tables of the trainings and of the evaluation, pictures of the
+        trainings.
+
+    Raises:
+        InputError: a file cannot be written.
+    """
+    target = recipe.root / WEIGHTS
+    written = [_copied(trained.weights, target)]
+    if target.stat().st_size > LARGEST:
+        written = split_into_parts(target, target, LARGEST)
+    write_json(plan_file(target), read_plan(trained.weights))
+    origin = provenance(recipe.root, target, None, {"recipe": recipe.root.name, "half_precision": trained.half})
+    origin["weights"]["file"] = WEIGHTS
+    write_json(target.with_name("provenance.json"), origin)
+    metadata_file = recipe.root / "configs" / "metadata.json"
+    metadata = json.loads(metadata_file.read_text(encoding="utf-8"))
+    metadata["eval_metrics"] = chosen_figures(trained.summary, recipe.figures)
+    write_json(metadata_file, metadata)
+
+    folder = results / recipe.root.name
+    written += [plan_file(target), target.with_name("provenance.json"), metadata_file]
+    for stage in {stage.name: stage for stage in recipe.stages}.values():
+        for table in sorted((trained.folder / stage.name).rglob("history.csv")):
+            name = "_".join(table.relative_to(trained.folder).parts[:-1])
+            written.append(_copied(table, folder / f"{name}_history.csv"))
+            save_figure(folder / f"{name}_history.png", curves_figure(table, name))
+            written.append(folder / f"{name}_history.png")
+    evaluation = trained.folder / f"evaluation_{'half' if trained.half else 'full'}"
+    for table in sorted(evaluation.glob("*.csv")):
+        if table.name in recipe.tables:
+            written.append(_copied(table, folder / table.name))
+    return written
+
+
+def chosen_figures(summary: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
+    """Take figures out of an evaluation's summary, rounded.
+
+    Args:
+        summary: numbers, in dictionaries.
+        paths: where they stand, such as ``groups/*/dice``; what is not there is left out.
+
+    Returns:
+        The same, with nothing but these.
+    """
+    chosen: dict[str, Any] = {}
+    for path in paths:
+        _take(summary, path.split("/"), chosen)
+    return chosen
+
+
+def _take(source: Mapping[str, Any], names: Sequence[str], target: dict[str, Any]) -> None:
+    name, *rest = names
+    for key in source if name == "*" else [name] if name in source else []:
+        if not rest:
+            target[key] = _rounded(source[key])
+        elif isinstance(source[key], Mapping):
+            _take(source[key], rest, target.setdefault(key, {}))
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _rounded(entry) for key, entry in value.items() if entry is not None}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(entry) for entry in value]
+    return round(value, _DIGITS) if isinstance(value, float) else value
+
+
+def curves_figure(table: Path, title: str) -> Figure:
+    """Draw the loss, and below it the validation's metrics, over the epochs.
+
+    Args:
+        table: a training's ``history.csv``.
+        title: stands above.
+    """
+    with open(table, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    names = list(rows[0])
+    metrics = [name for name in names if name.startswith("val_")]
+    figure = Figure(figsize=(6.0, 5.0 if metrics else 2.8), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    plots = figure.subplots(2 if metrics else 1, 1, sharex=True, squeeze=False)[:, 0]
+    for axes, columns in zip(plots, (["loss"], metrics), strict=False):
+        for column in columns:
+            points = [(int(row["epoch"]), float(row[column])) for row in rows if row.get(column)]
+            axes.plot(*zip(*points, strict=True), marker=".", label=column)
+        axes.grid(color="0.92")
+        axes.legend(frameon=False)
+    plots[0].set_title(title, loc="left", parse_math=False)
+    plots[-1].set_xlabel("epoch")
+    return figure
+
+
+def _copied(source: Path, target: Path) -> Path:
+    with atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)
+    return target
