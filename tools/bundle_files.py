@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common.data.weight_parts import join_parts, parts_list
 from common.errors import InputError
 
 __all__ = [
@@ -107,6 +106,8 @@ class Contents:
     left_out: list[str] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
+        from common.data.weight_parts import join_parts  # tools.fetch runs without NumPy, which common.data needs
+
         join_parts(self.root / WEIGHTS)
         found: dict[str, Path] = {}
         for entry in sorted(self.root.iterdir()):
@@ -128,6 +129,8 @@ class Contents:
     @property
     def _in_parts(self) -> bool:
         """Whether the repository keeps the weights in parts, which stay behind: the package holds the whole file."""
+        from common.data.weight_parts import parts_list
+
         return parts_list(self.root / WEIGHTS).is_file()
 
 

@@ -25,12 +25,14 @@ def plan_file(weights: str | Path) -> Path:
     return Path(weights).with_suffix(".json")
 
 
-def read_plan(weights: str | Path) -> dict[str, Any]:
-    """Read the plan beside a file of weights; empty where there is none.
+def read_plan(weights: str | Path | None) -> dict[str, Any]:
+    """Read the plan beside a file of weights; empty where there is none, or no weights (None).
 
     Raises:
         InputError: the plan is not valid JSON, or what the weights learned is no list of label values.
     """
+    if weights is None:
+        return {}
     path = plan_file(weights)
     if not path.is_file():
         return {}

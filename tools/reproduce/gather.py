@@ -57,7 +57,7 @@ def gather(
         metrics=table.metrics,
         scores=scores,
         figures=figures,
-        jobs=[_job(table, options, jobs, key) for key in jobs],
+        jobs=[_job(table, options, jobs, key, _owner(jobs, key, [row.model.key for row in rows])) for key in jobs],
         structures=_seen(table, scores),
         data=_data(options, splits),
         splits={}
@@ -90,7 +90,19 @@ def _seen(table: Table, scores: Sequence[Score]) -> list[str]:
     return [name for name in table.structures if name in present]
 
 
-def _job(table: Table, options: Options, jobs: Mapping[str, PlannedJob], key: str) -> Job:
+def _owner(jobs: Mapping[str, PlannedJob], key: str, shown: Sequence[str]) -> str:
+    """Return whose run it is: of a row that is not shown, the first shown one that needs it."""
+    own = jobs[key].row.model.key
+    if own in shown:
+        return own
+    users = (_owner(jobs, other, shown) for other, job in jobs.items() if key in job.needs)
+    wanted = next((user for user in users if user in shown), None)
+    # A row without runs of its own is read from another one's evaluation.
+    readers = (job.row.model.key for job in jobs.values() if job.row.model.key in shown)
+    return wanted or next(readers, shown[0])
+
+
+def _job(table: Table, options: Options, jobs: Mapping[str, PlannedJob], key: str, model: str) -> Job:
     job = jobs[key]
     record = read_record(job.folder)
     state = State(record.get("state", "unfinished"))
@@ -102,7 +114,7 @@ def _job(table: Table, options: Options, jobs: Mapping[str, PlannedJob], key: st
     trains = job.step.trains
     return Job(
         key=key,
-        model=job.row.model.key,
+        model=model,
         fold=job.fold,
         step="train" if trains else "evaluate",
         state=state,

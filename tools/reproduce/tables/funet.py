@@ -14,7 +14,7 @@ __all__ = ["TABLES"]
 _PAPER = "Spinal nerve segmentation method and dataset construction in endoscopic surgical scenarios, MICCAI 2023"
 _QUICK = {
     "spatial_size": [32, 64],
-    "unet_features": [8, 8],
+    "unet_features": [8, 16],
     "batch_size": 4,
     "max_epochs": 2,
     "num_validation": 1,
