@@ -151,7 +151,7 @@ class Runner:
                     self.devices.put(device)
             if self.stopped.is_set() and state == "failed":
                 error, state = "it was stopped", "unfinished"
-            seconds = None if earlier is None else round(earlier + time.monotonic() - begun, 1)
+            seconds = None if earlier is None else round(earlier + time.monotonic() - begun, 3)
             write_json(job.folder / RECORD, record | {"state": state, "seconds": seconds, "error": error})
         self.say(
             f"{key}: {state}"
