@@ -13,7 +13,6 @@ export fails or does not give the original's numbers.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import sys
@@ -23,7 +22,6 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -31,6 +29,7 @@ from common.data.atomic import write_json
 from common.errors import InputError
 from tools.benchmark.arguments import OneLineParser, find_device, positive, words
 from tools.bundle_files import find_bundle
+from tools.configuration import as_value, ids_in_words
 from tools.export.bundle import BundleNetwork
 from tools.export.comparison import compare
 from tools.export.formats import FORMATS, Format, PartExport
@@ -57,20 +56,6 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--set", action="append", default=[], metavar="ID=VALUE", help="change an id of inference.json")
     parser.add_argument("--debug", action="store_true", help="show where an export failed")
     return parser.parse_args(argv)
-
-
-def _ids(pairs: Sequence[str]) -> dict[str, Any]:
-    """Read ``--set ID=VALUE``; the value is JSON, or else a word."""
-    ids: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals or not name:
-            raise InputError(f"--set {pair}", "is not of the form ID=VALUE", "pass one such as --set width=0.5")
-        try:
-            ids[name] = json.loads(text)
-        except ValueError:
-            ids[name] = text
-    return ids
 
 
 def _formats(asked: Sequence[str] | None, device: torch.device) -> tuple[list[Format], dict[str, str]]:
@@ -116,9 +101,8 @@ def _run(options: argparse.Namespace) -> bool:
     if options.random_weights and options.checkpoint:
         raise InputError("--random_weights", "contradicts --checkpoint", "pass one of them")
     root, (formats, skipped) = find_bundle(options.bundle), _formats(options.formats, device)
-    bundle = BundleNetwork.load(
-        root, options.checkpoint, _ids(options.set), options.config_file, str(device), options.random_weights
-    )
+    ids = {name: as_value(text) for name, text in ids_in_words(options.set, "width=0.5").items()}
+    bundle = BundleNetwork.load(root, options.checkpoint, ids, options.config_file, str(device), options.random_weights)
     plan, output = bundle.plan(), options.output or root / "output" / "export"
     parts, rows = _chosen(plan.parts, options.parts), []
     try:

@@ -25,6 +25,7 @@ from common.errors import InputError
 from tools.arguments import OneLineParser
 from tools.benchmark.arguments import positive
 from tools.bundle_process import shown
+from tools.configuration import ids_in_words
 from tools.reproduce.gather import gather
 from tools.reproduce.plan import Options, PlannedJob, plan_jobs
 from tools.reproduce.report import write_report
@@ -78,12 +79,7 @@ def _options(arguments, table: Table) -> Options:
     for file in arguments.overlay:
         if not Path(file).is_file():
             raise InputError(f"--overlay {file}", "is not there", "pass a configuration file such as half_size.json")
-    ids = {}
-    for pair in arguments.set:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise InputError(f"--set {pair}", "is not of the form ID=VALUE", "pass one such as --set batch_size=2")
-        ids[name] = value
+    ids = ids_in_words(arguments.set, "batch_size=2")
     weights = "last" if arguments.part == "validation" else arguments.weights
     return Options(
         output,

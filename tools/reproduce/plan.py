@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from common.engines.launch import check_ids
 from common.errors import InputError
 from tools.bundle_process import training_command
+from tools.configuration import read_configuration
 from tools.reproduce.table import Row, Step, Table
 
 __all__ = ["STATE", "Options", "PlannedJob", "chosen_rows", "folder_of", "job_key", "plan_jobs", "training_needs"]
@@ -130,7 +130,7 @@ def plan_jobs(table: Table, options: Options) -> dict[str, PlannedJob]:
     if reserved := [name for name in options.ids if name in _RESERVED]:
         raise InputError(f"--set {reserved[0]}", "is what the plan itself sets", "leave it out")
     for file in options.overlays:
-        _content(Path(file))
+        read_configuration(file)
     jobs: dict[str, PlannedJob] = {}
     used: set[str] = set()
     folds = options.folds if table.num_folds > 1 else [None]
@@ -206,17 +206,7 @@ def _words(
 
 def _knows(files: Sequence[str], name: str) -> bool:
     top = name.split("#")[0]
-    return any(top in _content(Path(file)) for file in files)
-
-
-def _content(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(path, f"cannot be read ({error})", "pass a configuration in JSON") from error
-    if not isinstance(content, dict):
-        raise InputError(path, "is no configuration", "pass ids and values, {...}, in JSON")
-    return content
+    return any(top in read_configuration(file) for file in files)
 
 
 def training_needs(jobs: Mapping[str, PlannedJob], key: str) -> list[PlannedJob]:

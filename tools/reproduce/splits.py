@@ -14,6 +14,7 @@ from monai.bundle import ConfigWorkflow
 from common.data.atomic import write_json
 from common.data.provenance import sha256_of
 from common.errors import InputError
+from tools.configuration import read_configuration
 from tools.reproduce.plan import Options
 from tools.reproduce.table import Table
 
@@ -81,7 +82,7 @@ def read_splits(table: Table, options: Options) -> Splits:
         ids = options.data_ids(table) | (dict(table.quick) if options.quick else {})
         ids |= {"bundle_root": str(root), "fold": fold, "seed": options.seed}
         configuration = str(root / "configs" / "train.json")
-        content = json.loads(Path(configuration).read_text(encoding="utf-8"))
+        content = read_configuration(configuration)
         ids |= options.ids
         known = {name: value for name, value in ids.items() if name.split("#")[0] in content}
         parser = ConfigWorkflow(configuration, workflow_type="train", logging_file=False, **known).parser

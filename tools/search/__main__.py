@@ -44,17 +44,6 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _ids(pairs: Sequence[str], configuration: Configuration) -> dict[str, str]:
-    ids = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise InputError(f"--set {pair}", "is not of the form ID=VALUE", "pass one such as --set max_epochs=20")
-        configuration.check(name, text)
-        ids[name] = text
-    return ids
-
-
 def _folds(text: str | None, num_folds: Any) -> list[int]:
     """Return the folds that are asked for, by default all.
 
@@ -90,7 +79,7 @@ def _search(options: argparse.Namespace, train: Train | None) -> Search:
     if not 0 <= options.seed < 2**32:
         raise InputError(f"--seed {options.seed}", "is out of range", "it has to be from 0 to 4294967295")
     configuration = Configuration([file for files in options.config_file for file in files.split(",")])
-    ids = _ids(options.set, configuration)
+    ids = configuration.checked_ids(options.set, "max_epochs=20")
     space = Space(options.space, configuration)
     if "num_folds" in space.content:
         raise InputError(f"{options.space}, num_folds", "is the same in all trials", "leave it out")

@@ -11,6 +11,7 @@ from typing import Any
 from common.engines.launch import check_ids
 from common.errors import InputError
 from tools.bundle_process import as_word
+from tools.configuration import ids_in_words, read_configuration
 
 __all__ = ["Configuration"]
 
@@ -38,13 +39,7 @@ class Configuration:
         for file in self.files:
             if Path(file).suffix != ".json":
                 raise InputError(file, "is no configuration", "pass --config_file with a file in JSON")
-            try:
-                content = json.loads(Path(file).read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
-                raise InputError(file, f"cannot be read ({error})", "pass a configuration in JSON") from error
-            if not isinstance(content, dict):
-                raise InputError(file, "is no configuration", "pass ids and values, {...}, in JSON")
-            self.content |= content
+            self.content |= read_configuration(file)
         if "fold" not in self.content:
             raise InputError(self.files[0], "has no id 'fold', so it does not cross-validate", "pass a train.json")
 
@@ -66,3 +61,18 @@ class Configuration:
         if name in _RESERVED:
             raise InputError(f"--{name}", "is what the search itself sets", "leave it out")
         check_ids(["run", "--config_file", ",".join(self.files), f"--{name}={as_word(value)}"])
+
+    def checked_ids(self, pairs: Sequence[str], example: str) -> dict[str, str]:
+        """Return what ``--set ID=VALUE`` sets, each checked.
+
+        Args:
+            pairs: each ``ID=VALUE``.
+            example: of one, for the message.
+
+        Raises:
+            InputError: see :func:`tools.configuration.ids_in_words` and :meth:`check`.
+        """
+        ids = ids_in_words(pairs, example)
+        for name, text in ids.items():
+            self.check(name, text)
+        return ids

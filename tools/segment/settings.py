@@ -14,6 +14,7 @@ from common.data.plan import plan_file, read_plan
 from common.engines.launch import check_given
 from common.errors import InputError
 from tools.bundle_files import in_words
+from tools.configuration import read_configuration
 
 __all__ = ["OPTIONS", "BundleSettings"]
 
@@ -26,6 +27,7 @@ OPTIONS = {
     "output_format": "--format",
     "mask_format": "--format",
 }
+_REMEDY = "take it from the bundle's release"
 # What --format may be, by the id that it sets.
 _FORMATS = {
     "output_format": {"nifti": "nii.gz", "mha": "mha", "nrrd": "nrrd", "dicom-seg": SEG_FORMAT},
@@ -63,7 +65,7 @@ class BundleSettings:
     ) -> None:
         self.root, self.weights = root, _absolute(weights or root / "models" / "model.pt")
         self.files = [root / "configs" / "inference.json"]
-        self._defaults = _read(self.files[0])
+        self._defaults = read_configuration(self.files[0], _REMEDY)
         given = dict(ids or {})
         if named := sorted(given.keys() & OPTIONS.keys()):
             raise InputError(f"--{named[0]}", f"is {OPTIONS[named[0]]} here", f"pass it as {OPTIONS[named[0]]}")
@@ -130,7 +132,7 @@ class BundleSettings:
 
     def _add(self, file: Path) -> None:
         self.files.append(file)
-        self._defaults |= _read(file)
+        self._defaults |= read_configuration(file, _REMEDY)
 
     def _channels(self, scheme: Any) -> int:
         try:
@@ -151,13 +153,3 @@ def _word(value: Any) -> str:
 
 def _absolute(path: str | os.PathLike) -> str:
     return os.path.abspath(os.path.expanduser(path))
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(file, f"cannot be read ({error})", "take it from the bundle's release") from error
-    if not isinstance(content, dict):
-        raise InputError(file, "is no configuration", "take it from the bundle's release")
-    return content

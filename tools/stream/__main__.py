@@ -18,7 +18,6 @@ Counts: every frame that was received is ``segmented`` or ``dropped``; ``shown``
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 import time
@@ -34,6 +33,7 @@ from common.data.video import OverlayVideoWriter, open_source
 from common.data.video.camera import is_camera, shown_address
 from common.data.video.live import open_live
 from common.errors import InputError
+from tools.configuration import as_value, ids_in_words
 from tools.stream.continuity import Continuity
 from tools.stream.loops import follow_live, go_through
 from tools.stream.outlines import Outlines
@@ -112,15 +112,7 @@ def ids_of(options: argparse.Namespace) -> dict[str, Any]:
     ids: dict[str, Any] = {
         name: value for name in ("checkpoint", "device", "precision") if (value := getattr(options, name))
     }
-    for pair in options.set:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise InputError(f"--set {pair}", "is not of the form ID=VALUE", "pass one such as --set threshold=0.4")
-        try:
-            ids[name] = json.loads(text)
-        except ValueError:
-            ids[name] = text
-    return ids
+    return ids | {name: as_value(text) for name, text in ids_in_words(options.set, "threshold=0.4").items()}
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from monai.bundle import ConfigParser
 
 from common.engines.id_values import check_value
 from common.errors import InputError
+from tools.configuration import read_configuration
 
 __all__ = ["read_bundle"]
 
@@ -45,12 +46,7 @@ def read_bundle(
         if not (folder / name).is_file():
             raise InputError(bundle, f"is not a bundle (it has no configs/{name})", "pass --bundle")
     for file in (folder / "inference.json", *map(Path, files)):
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(file, f"cannot be read ({error})", "pass a configuration in JSON") from error
-        if not isinstance(content, dict):
-            raise InputError(file, "is no configuration", "pass ids and values, {...}, in JSON")
+        read_configuration(file)
     parser.read_config([str(folder / "inference.json"), *map(str, files)])
     parser.read_meta(str(folder / "metadata.json"))
     parser["bundle_root"] = str(bundle)

@@ -68,18 +68,6 @@ def _folds(options: argparse.Namespace, recipe: Recipe) -> list[int | None]:
     return folds
 
 
-def _ids(pairs: Sequence[str], recipe: Recipe) -> dict[str, str]:
-    configuration = Configuration(recipe.files(recipe.stages[0]))
-    ids = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise InputError(f"--set {pair}", "is not of the form ID=VALUE", "pass one such as --set device=cpu")
-        configuration.check(name, text)
-        ids[name] = text
-    return ids
-
-
 def _line(text: str) -> None:
     print(text, flush=True)
 
@@ -97,7 +85,8 @@ def main(argv: Sequence[str] | None = None, run_bundle: RunBundle = wait_for) ->
     options = _arguments(argv)
     try:
         recipe = Recipe.load(options.name)
-        folds, ids = _folds(options, recipe), _ids(options.set, recipe)
+        folds = _folds(options, recipe)
+        ids = Configuration(recipe.files(recipe.stages[0])).checked_ids(options.set, "device=cpu")
         data, output = options.dataset_dir.resolve(), options.output.resolve()
         if not data.is_dir():
             raise InputError(options.dataset_dir, "is not a folder", "pass --dataset_dir with the data")
