@@ -195,8 +195,9 @@ def _words(
             ids |= dict.fromkeys(step.epochs, options.max_epochs)
     else:
         ids["part"] = options.part
-        if options.weights == "last" and "checkpoint" in ids:
-            ids["checkpoint"] = ids["checkpoint"].replace("model.pt", "model_last.pt")
+    if options.weights == "last":  # what a training starts from is chosen as what is scored, or it would be seen there
+        for name in {"checkpoint", "init_checkpoint"} & step.ids.keys():
+            ids[name] = ids[name].replace("model.pt", "model_last.pt")
     words = training_command(files, ids)
     check_ids(words[2:])
     if step.trains and options.processes > 1:

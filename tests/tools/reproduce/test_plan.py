@@ -115,3 +115,10 @@ def test_what_cannot_be_planned(given, says):
     with pytest.raises(InputError) as error:
         plan_jobs(TABLES["safnet-comparison"], options(**given))
     assert says in str(error.value)
+
+
+@pytest.mark.parametrize(("weights", "file"), [("best", "model.pt"), ("last", "model_last.pt")])
+def test_what_a_training_starts_from_is_chosen_as_what_is_scored(weights, file):
+    jobs = plan_jobs(TABLES["funet-comparison"], options(models=["funet"], part="validation", weights=weights))
+    train = jobs["funet/fold_0/train"]
+    assert words_of(train, "init_checkpoint") == f"out/jobs/funet/fold_0/pretrain/{file}"
