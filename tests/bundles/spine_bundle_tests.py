@@ -453,6 +453,20 @@ class SpineBundleTests(BundleTests):
             away = centre(np.asarray(found.dataobj) == structure.value, found.affine) - truth
             assert np.abs(np.linalg.solve(found.affine[:3, :3], away)).max() < 0.5, code
 
+    @pytest.mark.parametrize("flips", ["true", "false"])
+    def test_flips_leave_the_geometry_alone(self, flips, found_block, tmp_path):
+        """What lies on one side stays there, also where an even number of slices has no middle one."""
+        picture, block, affine = block_scan()
+        file = write_nifti(tmp_path / "scan.nii.gz", picture, affine)
+        structure = self.scheme.structures[0]
+        ids = {**self.whole, "input": str(file), "output_dir": str(tmp_path), "overlay": "false", "flips": flips}
+        finder = BlockFinder(self.scheme.num_channels, structure.channel)
+        run(self.root, "inference", network_def=finder, checkpoint=str(found_block), **ids)
+        found = nib.load(tmp_path / "scan_seg.nii.gz")
+        assert overlap(np.asarray(found.dataobj) == structure.value, block) > 0.93
+        np.testing.assert_allclose(found.affine, affine, atol=1e-5)
+        assert read_json(tmp_path / "scan_seg.json")["settings"]["flips"] is (flips == "true")
+
     @pytest.mark.parametrize("largest", ["true", "false"])
     def test_largest_component(self, largest, found_block, tmp_path):
         picture, block, affine = block_scan()

@@ -28,6 +28,7 @@ class TestSSHSNet(SpineBundleTests):
     }  # fmt: skip
     other_setting = ("patch_size", [32, 64, 4])
     batch_shape = (2, 1, 32, 64, 4)
+    flips = (-1, "probabilities", {})
     channel_axis = -4
     inference_overlays = ("ensemble", "fast")
     evaluation_overlays = ("evaluate_stage1",)

@@ -253,6 +253,13 @@ class VideoBundleTests(BundleTests):
             else:
                 assert origin["input"]["sha256_of_files"] == {path.name: sha256_of(path) for path in files}
 
+    def test_flips_leave_the_masks_where_they_are(self, bright, example, tmp_path):
+        run(self.root, "inference", **bright, input=str(example), output_dir=str(tmp_path), flips="true")
+        (mask,), (frame,) = masks_in(tmp_path, "one"), frames_of(example)
+        assert 0 < np.count_nonzero(mask != mask[:, ::-1])
+        np.testing.assert_array_equal(mask, mask_of(frame.image))
+        assert read_json(tmp_path / "one_seg.json")["settings"]["flips"] is True
+
     def test_outputs_are_overwritten_only_on_demand(self, bright, example, tmp_path):
         ids = {**bright, "input": str(example), "output_dir": str(tmp_path)}
         run(self.root, "inference", **ids)
