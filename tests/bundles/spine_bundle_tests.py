@@ -23,6 +23,7 @@ from common.data import LabelScheme
 from common.data.provenance import sha256_of
 from common.data.scan_reader import read_scan
 from common.engines.launch import _first_cause
+from common.transforms import RandGhostingd
 from tests.bad_scans import BAD_SCANS
 from tests.bundles.bundle_test_base import TRACE, BundleTests, Mistake, read_csv, read_json, the_line
 from tests.bundles.runs import (
@@ -58,6 +59,9 @@ class SpineBundleTests(BundleTests):
     other_setting = ("spatial_size", [4, 32, 32])
     batch_shape = (2, 1, 4, 32, 16)
     network_ids = ("plan", "label_scheme", "num_classes")
+    # Where a training's transforms are (configuration and id), and which spatial axes are in the slices' plane.
+    augmented: Sequence[tuple[str, str]] = (("train", "train#preprocessing#transforms"),)
+    plane: tuple[int, int]
     metrics = ("val_mean_dice", "val_accuracy")
     segmentation = "_seg.nii.gz"
     quick: Mapping[str, Any] = {"distances": False}
@@ -309,6 +313,19 @@ class SpineBundleTests(BundleTests):
         assert read_json(output / labels.name.replace(".nii.gz", ".json"))["input"]["file"] == f"{series}#{SERIES}"
 
     # -------------------------------------------------------------------------------------------------------- training
+
+    @pytest.mark.parametrize("prob", [None, 0.3])
+    def test_ghosts_are_an_option(self, prob):
+        """Off by default, as in the paper: nothing is drawn then, so that a training is what it was."""
+        for config, key in self.augmented:
+            with undone():
+                made = workflow(self.root, config, **self.tiny, **({} if prob is None else {"ghosting_prob": prob}))
+                made.parser.parse(reset=True)
+                steps = made.parser.get_parsed_content(key)
+            found = [step for step in steps if isinstance(step, RandGhostingd)]
+            assert [step.prob for step in found] == ([] if prob is None else [prob])
+            assert all(step.axes == self.plane for step in found)
+            assert all(callable(step) for step in steps)
 
     def test_the_split_is_written(self, trained, dataset):
         split = read_json(trained / "split.json")
