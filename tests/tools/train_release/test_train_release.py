@@ -13,12 +13,13 @@ from common.data.cases import find_cases
 from common.data.phantom import write_spine_phantoms
 from common.data.provenance import sha256_of
 from common.data.weight_parts import join_parts
+from common.errors import InputError
 from tests.bundles.runs import ROOT, read_json
 from tools.bundle_process import TrainingError
 from tools.train_release import __main__ as program
 from tools.train_release import publish as publishing
 from tools.train_release.publish import chosen_figures, publish
-from tools.train_release.recipe import Recipe, Stage, recipe_names
+from tools.train_release.recipe import Candidate, Recipe, Stage, recipe_names
 from tools.train_release.release import cross_validated, run_recipe
 from tools.train_release.spine_data import write_datalist
 from tools.train_release.weights import halved
@@ -49,7 +50,7 @@ class StandIn:
 
     def __init__(self, weights: torch.Tensor | None = None) -> None:
         self.weights = torch.tensor([1.0, 0.1]) if weights is None else weights
-        self.score = {"full": 0.91237, "half": 0.91237}
+        self.score = {"coarse": 0.8, "fine": 0.91237, "half": 0.91237}
         self.fails: str | None = None
         self.calls: list[dict[str, str]] = []
 
@@ -101,12 +102,11 @@ def recipe(bundle) -> Recipe:
             Stage("coarse", ("half_size",), {"lr": 0.1}),
             Stage("fine", (), {"init_checkpoint": "{run}/coarse/model_last.pt"}),
         ),
-        weights="fine/model_last.pt",
+        weights=(Candidate("fine/model_last.pt", {"level_order": True}),),
         evaluation=Recipe.load("safnet").evaluation,
         score=("dice", "mean"),
         figures=("dice", "groups/*/dice", "nothing"),
         tables=("dice.csv",),
-        settings={"level_order": True},
         ids={"precision": "bf16"},
         folds=(0, 1, 2, 3, 4),
         fold=4,
@@ -126,8 +126,9 @@ class TestRun:
         assert coarse["lr"] == "0.1" and "lr" not in fine
         assert fine["init_checkpoint"] == str(tmp_path / "run" / "coarse" / "model_last.pt")
         assert full["part"] == "heldout" and "evaluate.json" in full["config_file"]
-        assert full["checkpoint"].endswith("full/model.pt") and half["checkpoint"].endswith("half/model.pt")
+        assert full["checkpoint"].endswith("fine/model_last.pt") and half["checkpoint"].endswith("half/model.pt")
         assert full["bundle_root"] == str(recipe.root)
+        assert full["level_order"] == half["level_order"] == "true" and "level_order" not in fine
         assert done.half and done.weights == tmp_path / "run" / "half" / "model.pt"
         assert read_json(done.weights.with_suffix(".json")) == SHIPPED
 
@@ -151,6 +152,54 @@ class TestRun:
         coarse, fine, *_ = bundles.calls
         assert coarse["resume"] == "true" and "resume" not in fine
 
+    def test_weights_are_evaluated_once(self, recipe, data, tmp_path):
+        """Unless they, or what is asked for, have changed; an evaluation that failed is none."""
+        bundles = StandIn()
+
+        def evaluations(**ids: str) -> list[str]:
+            bundles.calls = []
+            run_recipe(recipe, data, tmp_path, 4, ids, lambda line: None, bundles)
+            return [Path(call["output_dir"]).name for call in bundles.calls if "checkpoint" in call]
+
+        both = ["evaluation_fine", "evaluation_half"]
+        assert evaluations() == both and evaluations() == []
+        assert evaluations(precision="fp32") == both
+        bundles.weights = bundles.weights + 1
+        assert evaluations(precision="fp32") == both
+        bundles.fails = "evaluation_half"
+        with pytest.raises(InputError):
+            evaluations()
+        bundles.fails = None
+        assert evaluations(precision="fp32") == both
+
+    @pytest.mark.parametrize(
+        ("scores", "origin"),
+        [
+            ({"coarse": 0.9, "fine": 0.8}, "coarse"),
+            ({"coarse": 0.8, "fine": 0.9}, "fine"),
+            ({"coarse": 0.9, "fine": 0.9}, "coarse"),
+            ({"coarse": None, "fine": 0.1}, "fine"),
+        ],
+    )
+    def test_the_best_of_several_weights_is_chosen(self, recipe, data, tmp_path, scores, origin):
+        """Each is evaluated with its own settings, which travel with the one that is chosen."""
+        bundles = StandIn()
+        bundles.score |= scores | {"half": scores[origin]}
+        coarse, fine = Candidate("coarse/model_last.pt", {"level_order": False}), *recipe.weights
+        lines = []
+        several = replace(recipe, weights=(coarse, fine))
+        done = run_recipe(several, data, tmp_path / "run", 4, None, lines.append, bundles)
+        evaluations = [call for call in bundles.calls if "checkpoint" in call]
+        assert [call["level_order"] for call in evaluations] == ["false", "true", str(origin == "fine").lower()]
+        assert read_json(done.weights.with_suffix(".json")) == PLAN | {"level_order": origin == "fine"}
+        file = f"{origin}/model_last.pt"
+        assert done.origin == file and done.evaluation.folder.name == "evaluation_half"
+        assert lines[-3].endswith(f": {file} is used") and f"fine/model_last.pt {scores['fine']:.4f}" in lines[-3]
+        publish(several, done, tmp_path / "results")
+        chosen = read_json(recipe.root / "models" / "provenance.json")["settings"]["chosen"]
+        assert (chosen["from"], chosen["score"], chosen["part"]) == (file, "dice/mean", "heldout")
+        assert chosen["scores"] == {f"{stage}/model_last.pt": score for stage, score in scores.items()}
+
     def test_ids_that_are_its_own(self, recipe, data, tmp_path):
         with pytest.raises(Exception, match="--set fold: is what this program itself sets; leave it out"):
             run_recipe(recipe, data, tmp_path, 4, {"fold": "1"}, lambda line: None, StandIn())
@@ -160,8 +209,8 @@ class TestRun:
             fold: run_recipe(recipe, data, tmp_path / str(fold), fold, None, lambda line: None, StandIn())
             for fold in (0, 1)
         }
-        done[1].summary["cases"].clear()
-        done[1].summary["cases"]["c"] = 0.7
+        done[1].evaluation.summary["cases"].clear()
+        done[1].evaluation.summary["cases"]["c"] = 0.7
         found = cross_validated(done)
         assert (found["mean"], found["sd"], found["cases"]) == pytest.approx((0.8, 0.1, 2))
         assert found["each"]["c"] == {"score": 0.7, "fold": 1} and found["each"]["b"]["score"] is None
