@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -55,7 +54,7 @@ def publish(recipe: Recipe, trained: Trained, results: Path = ROOT / "docs" / "r
             "from": trained.origin,
             "score": "/".join(recipe.score),
             "part": recipe.evaluation.ids.get("part"),
-            "scores": {file: None if math.isnan(one) else _rounded(one) for file, one in trained.candidates.items()},
+            "scores": _rounded(trained.candidates),
         }
     origin = provenance(recipe.root, target, None, settings)
     origin["weights"]["file"] = WEIGHTS

@@ -116,6 +116,11 @@ class Recipe:
         """Return the configuration files of a stage, in the order in which they are laid over one another."""
         return [str(self.root / "configs" / f"{name}.json") for name in (*self.configs, *stage.configs)]
 
+    def takes(self, stage: Stage, name: str) -> bool:
+        """Tell whether a stage's configuration has an id, or the one that a nested id is part of."""
+        top = name.lstrip("+").replace("#", "::").split("::")[0]
+        return any(top in json.loads(Path(file).read_text(encoding="utf-8")) for file in self.files(stage))
+
     def set_for(self, stage: Stage, run: Path) -> dict[str, Any]:
         """Return what the ids of a stage are set to, with ``{run}`` filled in."""
         ids = {**self.ids, **stage.ids}

@@ -18,7 +18,7 @@ from tools.train_release.recipe import Candidate, Recipe, Stage
 from tools.train_release.spine_data import write_datalist
 from tools.train_release.weights import halved, read_tensors, save_tensors
 
-__all__ = ["MODEL", "TOLERANCE", "Evaluation", "Trained", "cross_validated", "run_recipe"]
+__all__ = ["MODEL", "TOLERANCE", "Evaluation", "Trained", "run_recipe"]
 
 MODEL, SUMMARY, REQUEST = "model.pt", "summary.json", "request.json"
 # By how much half precision may change the score before it is not used.
@@ -80,7 +80,7 @@ def run_recipe(
         dataset_dir: the data.
         run: the folder of the results.
         fold: the held-out one; None where the data's parts are published.
-        ids: further ids of all stages and the evaluation, which go before the recipe's.
+        ids: further ids of the stages and the evaluation, each for those that have it; they go before the recipe's.
         report: is told of each step.
         run_bundle: runs the words behind ``python``, and adds what they say to a log file.
 
@@ -100,7 +100,7 @@ def run_recipe(
     if recipe.phantoms:
         report("the data list, and phantoms")
         data["datalist"] = str(write_datalist(dataset_dir, recipe.phantoms, run, fold or 0, len(recipe.folds)))
-    steps = _Steps(recipe, run, given | data, report, run_bundle)
+    steps = _Steps(recipe, run, given, data, report, run_bundle)
     for stage in recipe.stages:
         steps.train(stage)
 
@@ -128,15 +128,23 @@ class _Steps:
     Args:
         recipe: what to do.
         run: the folder of the results.
-        ids: of all steps, which go before the recipe's.
+        given: ids of the steps that have them, which go before the recipe's.
+        data: ids of all steps.
         report: is told of each step.
         run_bundle: see :func:`run_recipe`.
     """
 
     def __init__(
-        self, recipe: Recipe, run: Path, ids: Mapping[str, Any], report: Callable[[str], None], run_bundle: RunBundle
+        self,
+        recipe: Recipe,
+        run: Path,
+        given: Mapping[str, Any],
+        data: Mapping[str, Any],
+        report: Callable[[str], None],
+        run_bundle: RunBundle,
     ) -> None:
-        self.recipe, self.run, self.ids, self.report, self.run_bundle = recipe, run, ids, report, run_bundle
+        self.recipe, self.run, self.given, self.data = recipe, run, given, data
+        self.report, self.run_bundle = report, run_bundle
 
     def train(self, stage: Stage) -> None:
         """Train a stage from its beginning, or from where it was interrupted."""
@@ -158,7 +166,8 @@ class _Steps:
         return Evaluation(output, summary, _score(summary, self.recipe.score))
 
     def _words(self, stage: Stage, output: Path, more: Mapping[str, Any]) -> list[str]:
-        ids = self.recipe.set_for(stage, self.run) | self.ids | {"output_dir": str(output), **more}
+        given = {name: value for name, value in self.given.items() if self.recipe.takes(stage, name)}
+        ids = self.recipe.set_for(stage, self.run) | given | self.data | {"output_dir": str(output), **more}
         return [*training_command(self.recipe.files(stage), ids), "--bundle_root", str(self.recipe.root)]
 
     def _start(self, what: str, words: Sequence[str], output: Path) -> None:
@@ -168,27 +177,6 @@ class _Steps:
             self.run_bundle(words, log)
         except TrainingError as error:
             raise InputError(log, str(error), "mend it, and give the same command again") from error
-
-
-def cross_validated(results: Mapping[int, Trained]) -> dict[str, Any]:
-    """Put the cases of all folds together.
-
-    Args:
-        results: by fold; their summaries hold ``cases``, a score for each.
-
-    Returns:
-        Mean, standard deviation and number of the cases, and the score of each, with its fold.
-    """
-    rows = {
-        case: (score, fold)
-        for fold, done in results.items()
-        for case, score in done.evaluation.summary["cases"].items()
-    }
-    scores = [score for score, _ in rows.values() if score is not None]
-    mean = math.fsum(scores) / len(scores) if scores else math.nan
-    spread = math.sqrt(math.fsum((score - mean) ** 2 for score in scores) / len(scores)) if scores else math.nan
-    cases = {case: {"score": score, "fold": fold} for case, (score, fold) in sorted(rows.items())}
-    return {"mean": mean, "sd": spread, "cases": len(scores), "each": cases}
 
 
 def _score(summary: Mapping[str, Any], path: Sequence[str]) -> float:

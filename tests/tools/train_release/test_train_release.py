@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from tools.train_release import __main__ as program
 from tools.train_release import publish as publishing
 from tools.train_release.publish import chosen_figures, publish
 from tools.train_release.recipe import Candidate, Recipe, Stage, recipe_names
-from tools.train_release.release import cross_validated, run_recipe
+from tools.train_release.release import run_recipe
 from tools.train_release.spine_data import write_datalist
 from tools.train_release.weights import halved
 
@@ -28,7 +29,7 @@ PLAN = {"spatial_size": [4, 32, 16], "learned": [2, 3]}
 SHIPPED = PLAN | {"level_order": True}
 SUMMARY = {
     "dice": {"mean": 0.91237, "sd": 0.02, "cases": 2},
-    "cases": {"a": 0.9, "b": None},
+    "cases": {"phantom_000": 0.9, "phantom_001": 0.8},
     "groups": {"T1": {"dice": {"mean": 0.9, "sd": None, "cases": 1}, "discs": 1}},
 }
 
@@ -84,10 +85,10 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def bundle(tmp_path) -> Path:
-    """A bundle of which only the metadata are there."""
-    metadata = read_json(ROOT / "bundles" / "safnet" / "configs" / "metadata.json")
+    """A bundle of which only the configurations are there."""
     root = tmp_path / "bundle"
-    (root / "configs").mkdir(parents=True)
+    shutil.copytree(ROOT / "bundles" / "safnet" / "configs", root / "configs")
+    metadata = read_json(root / "configs" / "metadata.json")
     (root / "configs" / "metadata.json").write_text(json.dumps(metadata | {"eval_metrics": {}}), encoding="utf-8")
     return root
 
@@ -204,17 +205,6 @@ class TestRun:
         with pytest.raises(Exception, match="--set fold: is what this program itself sets; leave it out"):
             run_recipe(recipe, data, tmp_path, 4, {"fold": "1"}, lambda line: None, StandIn())
 
-    def test_the_cases_of_all_folds(self, recipe, data, tmp_path):
-        done = {
-            fold: run_recipe(recipe, data, tmp_path / str(fold), fold, None, lambda line: None, StandIn())
-            for fold in (0, 1)
-        }
-        done[1].evaluation.summary["cases"].clear()
-        done[1].evaluation.summary["cases"]["c"] = 0.7
-        found = cross_validated(done)
-        assert (found["mean"], found["sd"], found["cases"]) == pytest.approx((0.8, 0.1, 2))
-        assert found["each"]["c"] == {"score": 0.7, "fold": 1} and found["each"]["b"]["score"] is None
-
 
 class TestWeights:
     def test_halved(self):
@@ -322,11 +312,19 @@ class TestProgram:
         assert {ids["fold"] for ids in calls} == {"4"} and {ids["max_epochs"] for ids in calls} == {"2"}
         assert calls[0]["datalist"] == str(tmp_path / "run" / "datalist_4.json")
 
+    def test_ids_go_where_they_are(self, start):
+        """To the trainings, to the evaluations, or to both."""
+        status, _, err, calls = start("--set", "epoch_length=3", "--set", "flips=true", "--set", "seed=5")
+        assert (status, err) == (0, "")
+        for ids in calls:
+            evaluation = "checkpoint" in ids
+            assert ("flips" in ids) is evaluation and ("epoch_length" in ids) is not evaluation and ids["seed"] == "5"
+
     def test_a_cross_validation(self, start, tmp_path):
         status, out, _, calls = start("--folds", "0,2")
         assert status == 0 and [ids["fold"] for ids in calls if "checkpoint" not in ids] == [*"0022"]
-        assert "cross-validation: 0.9000 ± 0.0000 over 1 cases" in out
-        assert read_json(tmp_path / "run" / "cross_validation.json")["cases"] == 1
+        assert "all folds: 0.8500 ± 0.0707 over 2 subjects (2 cases)" in out
+        assert (tmp_path / "run" / "cross_validation.csv").is_file()
 
     @pytest.mark.parametrize(
         ("arguments", "line"),
@@ -337,6 +335,7 @@ class TestProgram:
             (["--folds", "all", "--publish"],
              "error: --publish: needs to know which weights; pass one --fold with it"),
             (["--set", "lr"], "error: --set lr: is not of the form ID=VALUE; pass one such as --set device=cpu"),
+            (["--set", "flips=perhaps"], "error: --flips perhaps: is neither true nor false; pass --flips true or"),
             (["--set", "lr=x"], "error: --lr x: is not a number; pass one such as --lr 0.001"),
             (["--set", "resmue=1"], "error: --resmue: "),
         ],
