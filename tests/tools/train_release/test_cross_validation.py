@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from common.data.phantom import make_spine_phantom
-from tests.bundles.runs import Launcher, read_csv, read_json
+from tests.bundles.runs import read_csv, read_json
 from tests.helpers import noise, write_nifti
 from tools.bundle_process import TrainingError
 from tools.train_release import __main__ as program
@@ -69,13 +68,6 @@ class TestWholeRun:
             cases.append(case)
         (folder / "index.json").write_text(json.dumps({"cases": cases}), encoding="utf-8")
         return folder
-
-    @pytest.fixture(scope="class")
-    def launch(self) -> Iterator[Launcher]:
-        with tempfile.TemporaryDirectory() as folder:
-            launcher = Launcher(Path(folder))
-            yield launcher
-            launcher.close()
 
     def test_it_is_interrupted_and_goes_on(self, data, launch, tmp_path, capsys, monkeypatch):
         recipe = Recipe.load("safnet")
