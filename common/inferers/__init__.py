@@ -6,6 +6,7 @@ from .autocast import AutocastInferer
 from .context import ContextInferer
 from .device_frames import DeviceFrames
 from .ensemble import EnsembleInferer
+from .flips import FlipInferer, with_flips
 from .frame_stream import FrameStream
 from .gated import GatedInferer
 from .hybrid import HybridInferer
@@ -15,7 +16,9 @@ __all__ = [
     "ContextInferer",
     "DeviceFrames",
     "EnsembleInferer",
+    "FlipInferer",
     "FrameStream",
     "GatedInferer",
     "HybridInferer",
+    "with_flips",
 ]

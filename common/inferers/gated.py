@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from monai.utils import convert_to_dst_type
 
 from common.inferers.autocast import AutocastInferer
+from common.inferers.flips import mean_of
 
 __all__ = ["GatedInferer", "GatedRun"]
 
@@ -51,16 +52,22 @@ class GatedInferer(AutocastInferer):
         ungated: call the segmenter on all frames and blot out nothing, to evaluate it by itself. ``p_present`` and
             ``passes`` stay what the classifier says.
         arguments: further arguments of an ordinary network, by name, the same for each call.
+        flips: show both stages the frames' mirror images (left and right) too. The gate is decided once, on the mean of
+            the two probabilities, and masks are the mean of the probabilities of both passes.
 
     Attributes:
         last: the :class:`GatedRun` of the last call; None before the first.
     """
 
     def __init__(
-        self, dtype: torch.dtype = torch.float32, ungated: bool = False, arguments: Mapping[str, Any] | None = None
+        self,
+        dtype: torch.dtype = torch.float32,
+        ungated: bool = False,
+        arguments: Mapping[str, Any] | None = None,
+        flips: bool = False,
     ) -> None:
         super().__init__(dtype, arguments)
-        self.ungated = ungated
+        self.ungated, self.flips = ungated, flips
         self.last: GatedRun | None = None
 
     def __call__(self, inputs: torch.Tensor, network: torch.nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -86,13 +93,19 @@ class GatedInferer(AutocastInferer):
         # By attribute, which TorchScript modules have as well.
         if hasattr(network, "segment_where"):
             with torch.autocast(frames.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
-                probabilities = network.classify(frames).detach().float().sigmoid()
+                probabilities = self._present(frames, network)
                 passes = probabilities >= network.threshold
                 ran = torch.ones_like(passes) if self.ungated or network.always_segment else passes
                 between = _now(frames.device)
-                logits = network.segment(frames) if self.ungated else network.segment_where(frames, passes)
+                logits = self._segmented(
+                    frames, network.segment if self.ungated else lambda shown: network.segment_where(shown, passes)
+                )
+                if self.flips and not self.ungated:
+                    # The mean of equal numbers is rounded; those of a closed gate are stated.
+                    logits[~passes] = network.closed_logit
         else:
-            logits = super().__call__(frames, network, *args, **kwargs)
+            one_pass = super().__call__
+            logits = self._segmented(frames, lambda shown: one_pass(shown, network, *args, **kwargs))
             probabilities = torch.ones(len(frames))
             passes = ran = probabilities > 0
         end = _now(frames.device)
@@ -104,6 +117,14 @@ class GatedInferer(AutocastInferer):
         )
         logits = logits.reshape(*leading, *logits.shape[1:])
         return convert_to_dst_type(logits, inputs, dtype=torch.float32)[0]
+
+    def _present(self, frames: torch.Tensor, network: torch.nn.Module) -> torch.Tensor:
+        shown = (frames, frames.flip(-1)) if self.flips else (frames,)
+        return sum(network.classify(one).detach().float().sigmoid() for one in shown) / len(shown)
+
+    def _segmented(self, frames: torch.Tensor, segment: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        logits = segment(frames)
+        return mean_of(logits.float(), segment(frames.flip(-1)).flip(-1).float(), "sigmoid") if self.flips else logits
 
 
 def _now(device: torch.device) -> float:

@@ -6,6 +6,7 @@ from .box_cutmix import BoxCutMixMask
 from .clips import FramesFirstd, FrameToPictured, LoadClipd, NormalizeFramesd, RandSideCropd
 from .components import KeepLargestComponentd
 from .frames import LoadFramed
+from .ghosting import RandGhostingd
 from .half_resolution import HalveInPlaned
 from .invert_to_labels import InvertToLabelsd
 from .labelled_case import CheckLabelledCased
@@ -39,6 +40,7 @@ __all__ = [
     "OrderLevelsd",
     "RandAugmentSliced",
     "RandAugmentVolumed",
+    "RandGhostingd",
     "RandSideCropd",
     "RandSimilarityd",
     "RandSliceTripled",

@@ -22,6 +22,9 @@ from monai.data import decollate_batch
 
 import common
 from common.data.provenance import sha256_of
+from common.engines.launch import refusals
+from common.errors import InputError
+from common.inferers import AutocastInferer, GatedInferer, HybridInferer
 from tests.bundles.host_tests import HostTests
 from tests.bundles.runs import (
     ROOT,
@@ -165,6 +168,8 @@ class BundleTests(HostTests):
     segmentation: str
     # The table that an evaluation writes.
     table: str
+    # Of test-time flips: the axis of the network's input, what an inferer gives, and ids with which it gives it.
+    flips: tuple[int, str, Mapping[str, Any]]
     # Trainings that pause: number of epochs, behind which one they pause, and ids. A patience of 0 lets the schedule
     # act within the four epochs: its state has to be there again.
     pauses: Mapping[str, tuple[int, int, Mapping[str, Any]]] = {
@@ -640,6 +645,42 @@ class BundleTests(HostTests):
         }
 
     # ------------------------------------------------------------------------------------------------------- inference
+
+    @pytest.mark.parametrize("config", ["inference", "evaluate"])
+    def test_flips_average_both_sides(self, config, dataset):
+        """Off, which is the default, the inferer is the one without them."""
+        axis, kind, ids = self.flips
+        probabilities = {"softmax": lambda x: x.softmax(1), "sigmoid": torch.sigmoid, "probabilities": lambda x: x}[
+            kind
+        ]
+        inferers = {}
+        with undone(), torch.no_grad():
+            for flips in ("true", "false", None):
+                given = {**self.tiny, **ids, "dataset_dir": str(dataset)} | ({"flips": flips} if flips else {})
+                made = workflow(self.root, config, **given)
+                made.parser.parse(reset=True)
+                inferers[flips] = made.parser.get_parsed_content(
+                    "inferer" if config == "inference" else "validate#inferer"
+                )
+            torch.manual_seed(0)
+            network = made.parser.get_parsed_content("network_def").eval()
+            x = torch.rand(*self.batch_shape)
+            found = {flips: inferer(x, network) for flips, inferer in inferers.items()}
+            mirrored = inferers["false"](x.flip(axis), network).flip(axis)
+        assert torch.equal(found["false"], found[None])
+        assert {type(inferers[flips]) for flips in ("false", None)} <= {
+            AutocastInferer, GatedInferer, HybridInferer,
+        }  # fmt: skip
+        wanted = (probabilities(found["false"]) + probabilities(mirrored)) / 2
+        torch.testing.assert_close(probabilities(found["true"]), wanted)
+        assert not torch.equal(found["true"], found["false"])
+
+    @pytest.mark.parametrize("config", ["inference", "evaluate"])
+    def test_flips_are_a_boolean(self, config):
+        says = "^--flips maybe: is neither true nor false; pass --flips true or false$"
+        with undone(), pytest.raises(InputError, match=says), refusals():
+            made = workflow(self.root, config, **self.tiny, flips="maybe")
+            made.parser.get_parsed_content("switches")
 
     # ------------------------------------------------------------------------------------------------------ evaluation
 

@@ -42,6 +42,7 @@ class ClipBundleTests(VideoBundleTests):
     training: Mapping[str, Any] = {**split, "batch_size": 2, "lr": 0.02, "crop_pixels": 2}
     other_setting = ("spatial_size", [32, 64])
     batch_shape = (2, 3, 3, 32, 48)
+    flips = (-1, "sigmoid", {})
     table = "sequences.csv"
     metrics = ("val_mean_dice", "val_max_dice")
     sequences = SEQUENCES

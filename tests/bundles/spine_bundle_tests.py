@@ -23,6 +23,7 @@ from common.data import LabelScheme
 from common.data.provenance import sha256_of
 from common.data.scan_reader import read_scan
 from common.engines.launch import _first_cause
+from common.transforms import RandGhostingd
 from tests.bad_scans import BAD_SCANS
 from tests.bundles.bundle_test_base import TRACE, BundleTests, Mistake, read_csv, read_json, the_line
 from tests.bundles.runs import (
@@ -58,6 +59,9 @@ class SpineBundleTests(BundleTests):
     other_setting = ("spatial_size", [4, 32, 32])
     batch_shape = (2, 1, 4, 32, 16)
     network_ids = ("plan", "label_scheme", "num_classes")
+    # Where a training's transforms are (configuration and id), and which spatial axes are in the slices' plane.
+    augmented: Sequence[tuple[str, str]] = (("train", "train#preprocessing#transforms"),)
+    plane: tuple[int, int]
     metrics = ("val_mean_dice", "val_accuracy")
     segmentation = "_seg.nii.gz"
     quick: Mapping[str, Any] = {"distances": False}
@@ -310,6 +314,19 @@ class SpineBundleTests(BundleTests):
 
     # -------------------------------------------------------------------------------------------------------- training
 
+    @pytest.mark.parametrize("prob", [None, 0.3])
+    def test_ghosts_are_an_option(self, prob):
+        """Off by default, as in the paper: nothing is drawn then, so that a training is what it was."""
+        for config, key in self.augmented:
+            with undone():
+                made = workflow(self.root, config, **self.tiny, **({} if prob is None else {"ghosting_prob": prob}))
+                made.parser.parse(reset=True)
+                steps = made.parser.get_parsed_content(key)
+            found = [step for step in steps if isinstance(step, RandGhostingd)]
+            assert [step.prob for step in found] == ([] if prob is None else [prob])
+            assert all(step.axes == self.plane for step in found)
+            assert all(callable(step) for step in steps)
+
     def test_the_split_is_written(self, trained, dataset):
         split = read_json(trained / "split.json")
         parts = [set(split[part]) for part in ("train", "validation", "test")]
@@ -452,6 +469,20 @@ class SpineBundleTests(BundleTests):
             found = nib.load(tmp_path / "out" / f"{code}_seg.nii.gz")
             away = centre(np.asarray(found.dataobj) == structure.value, found.affine) - truth
             assert np.abs(np.linalg.solve(found.affine[:3, :3], away)).max() < 0.5, code
+
+    @pytest.mark.parametrize("flips", ["true", "false"])
+    def test_flips_leave_the_geometry_alone(self, flips, found_block, tmp_path):
+        """What lies on one side stays there, also where an even number of slices has no middle one."""
+        picture, block, affine = block_scan()
+        file = write_nifti(tmp_path / "scan.nii.gz", picture, affine)
+        structure = self.scheme.structures[0]
+        ids = {**self.whole, "input": str(file), "output_dir": str(tmp_path), "overlay": "false", "flips": flips}
+        finder = BlockFinder(self.scheme.num_channels, structure.channel)
+        run(self.root, "inference", network_def=finder, checkpoint=str(found_block), **ids)
+        found = nib.load(tmp_path / "scan_seg.nii.gz")
+        assert overlap(np.asarray(found.dataobj) == structure.value, block) > 0.93
+        np.testing.assert_allclose(found.affine, affine, atol=1e-5)
+        assert read_json(tmp_path / "scan_seg.json")["settings"]["flips"] is (flips == "true")
 
     @pytest.mark.parametrize("largest", ["true", "false"])
     def test_largest_component(self, largest, found_block, tmp_path):

@@ -76,6 +76,8 @@ class TestBESS(VideoBundleTests):
     }  # fmt: skip
     other_setting = ("segmenter_size", [32, 64])
     batch_shape = (2, 3, 40, 56)
+    flips = (-1, "sigmoid", {"gate_threshold": 0})
+    learn_nothing: Mapping[str, Any] = {"lr": 0.0, "classifier_lr": 0.0}
     channel_axis = -3
     metrics = ("val_negative_loss", "val_mean_dice")
     table = "frames.csv"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -111,6 +112,22 @@ class TestFUnet(ClipBundleTests):
         np.testing.assert_array_equal(with_them, without)
         tables = [read_csv(tmp_path / weighed / "frames_frames.csv") for weighed in ("true", "false")]
         assert tables[0][0]["mean_probability"] != tables[1][0]["mean_probability"]
+
+    @pytest.mark.parametrize(
+        ("of_weights", "said", "used"),
+        [
+            ({}, {}, True),
+            ({"frame_weights": False}, {}, False),
+            ({"frame_weights": False}, {"frame_weights": "true"}, True),
+        ],
+    )
+    def test_inference_weighs_frames_as_its_weights_want_it(self, of_weights, said, used, tmp_path):
+        """Weights of single frames have no trained weights of frames; a run may say otherwise."""
+        (tmp_path / "model.json").write_text(json.dumps(of_weights), encoding="utf-8")
+        with undone():
+            made = workflow(self.root, "inference", **self.tiny, checkpoint=str(tmp_path / "model.pt"), **said)
+            made.parser.parse(reset=True)
+            assert made.parser.get_parsed_content("network_arguments") == {"frame_weights": used}
 
     def test_a_single_frame_is_a_clip_of_itself_everywhere(self, example, scratch):
         """A host and the command line give one mask, also where it matters which of the clip's frames counts."""

@@ -37,6 +37,8 @@ COMPARED: Mapping[str, tuple[int, Mapping[str, Any]]] = {
 class TestSAFNet(SpineBundleTests):
     name = "safnet"
     training = SpineBundleTests.training | {"lr": 0.005, "dice_weight": 1.0}
+    flips = (-3, "softmax", {})
+    plane = (1, 2)
     whole = SpineBundleTests.whole | {"crop_fraction": 1.0}
     mistakes: Mapping[str, Mistake] = SpineBundleTests.mistakes | {
         "a part of the network that is no boolean": Mistake(

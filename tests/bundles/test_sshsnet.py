@@ -28,6 +28,13 @@ class TestSSHSNet(SpineBundleTests):
     }  # fmt: skip
     other_setting = ("patch_size", [32, 64, 4])
     batch_shape = (2, 1, 32, 64, 4)
+    flips = (-1, "probabilities", {})
+    plane = (0, 1)
+    augmented = (
+        ("train", "train#preprocessing#transforms"),
+        ("train_stage1", "train#preprocessing#transforms"),
+        ("train_stage1", "train#unlabelled_transforms"),
+    )
     channel_axis = -4
     inference_overlays = ("ensemble", "fast")
     evaluation_overlays = ("evaluate_stage1",)

@@ -170,6 +170,9 @@ class VideoBundleTests(BundleTests):
         assert self.count_of_bad_videos in str(error.getrepr())
         return shared / "found"
 
+    # Ids of a training that changes no weights.
+    learn_nothing: Mapping[str, Any] = {"lr": 0.0}
+
     @property
     def count_of_bad_videos(self) -> str:
         count = len(BAD_VIDEOS) + len(GOOD)
@@ -252,6 +255,24 @@ class VideoBundleTests(BundleTests):
                 assert origin["input"]["sha256"] == sha256_of(files[0])
             else:
                 assert origin["input"]["sha256_of_files"] == {path.name: sha256_of(path) for path in files}
+
+    def test_fine_tuning_begins_with_the_given_weights(self, trained, dataset, scratch):
+        """Where nothing is learned, they are what comes out, of every stage."""
+        start = trained / "model.pt"
+        self.train(dataset, scratch, max_epochs=1, init_checkpoint=str(start), **self.learn_nothing)
+        before, after = (torch.load(path, weights_only=True) for path in (start, scratch / "model_last.pt"))
+        statistics = ("running_mean", "running_var", "num_batches_tracked")
+        parameters = [name for name in before if not name.endswith(statistics)]
+        assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in parameters)
+        (row,) = read_csv(scratch / "history.csv")
+        assert float(row["loss"]) < float(read_csv(trained / "history.csv")[0]["loss"])
+
+    def test_flips_leave_the_masks_where_they_are(self, bright, example, tmp_path):
+        run(self.root, "inference", **bright, input=str(example), output_dir=str(tmp_path), flips="true")
+        (mask,), (frame,) = masks_in(tmp_path, "one"), frames_of(example)
+        assert 0 < np.count_nonzero(mask != mask[:, ::-1])
+        np.testing.assert_array_equal(mask, mask_of(frame.image))
+        assert read_json(tmp_path / "one_seg.json")["settings"]["flips"] is True
 
     def test_outputs_are_overwritten_only_on_demand(self, bright, example, tmp_path):
         ids = {**bright, "input": str(example), "output_dir": str(tmp_path)}

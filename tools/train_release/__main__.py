@@ -4,10 +4,12 @@ What is trained, and how, stands in tools/train_release/NAME.json: the bundle's 
 laid over it, in one stage or several, each run as ``python -m monai.bundle run``. RUN then holds a folder and a log for
 each stage, the weights in full and in half precision, and the evaluation of both. Where half precision changes the
 score by no more than 0.001, it is what can be shipped. The same command goes on where it was interrupted.
+Of weights of several stages, the ones with the best score in the recipe's evaluation are taken.
 
---folds all trains once for each fold, which takes as many times as long, and writes RUN/cross_validation.json; the
-weights of a fold are in RUN/fold_N. --publish puts the weights into the bundle's models/, the figures into its
-metadata, and tables and curves into docs/results/NAME: only then anything outside RUN is written.
+--folds all trains once for each fold, which takes as many times as long, and writes RUN/cross_validation.csv: mean and
+standard deviation over the subjects of each fold and of all, with every case in RUN/cross_validation.json; the weights
+of a fold are in RUN/fold_N. --publish puts the weights into the bundle's models/, the figures into its metadata, and
+tables and curves into docs/results/NAME: only then anything outside RUN is written.
 
 Exit status: 0 when all is done, 1 after an error, which is one line, and 130 after Ctrl-C.
 """
@@ -17,18 +19,20 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from common.data.atomic import write_json
-from common.engines.launch import error_line
+from common.data.cases import find_cases
+from common.engines.launch import Switches, error_line
 from common.errors import InputError
 from tools.arguments import OneLineParser
 from tools.bundle_process import wait_for
+from tools.configuration import ids_in_words
 from tools.search.configuration import Configuration
+from tools.train_release.cross_validation import cross_validated, write_cross_validation
 from tools.train_release.publish import publish
 from tools.train_release.recipe import Recipe, recipe_names
-from tools.train_release.release import RunBundle, Trained, cross_validated, run_recipe
+from tools.train_release.release import RunBundle, Trained, run_recipe
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -41,7 +45,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--fold", type=int, metavar="N", help="the held-out one; default: the recipe's")
     parser.add_argument("--folds", metavar="N,N", help="cross-validate: such as 0,1,2, or all")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="ID=VALUE", help="change an id everywhere, such as device=cuda:0"
+        "--set",
+        action="append",
+        default=[],
+        metavar="ID=VALUE",
+        help="change an id wherever it is one, such as device=cuda:0",
     )
     parser.add_argument("--publish", action="store_true", help="put weights and figures into the bundle")
     return parser.parse_args(argv)
@@ -68,6 +76,30 @@ def _folds(options: argparse.Namespace, recipe: Recipe) -> list[int | None]:
     return folds
 
 
+def _ids(pairs: Sequence[str], recipe: Recipe) -> dict[str, str]:
+    steps = (*recipe.stages, recipe.evaluation)
+    ids = ids_in_words(pairs, "device=cpu")
+    for name, text in ids.items():
+        # Where none has it, the first says what there is.
+        for step in [step for step in steps if recipe.takes(step, name)] or steps[:1]:
+            configuration = Configuration(recipe.files(step))
+            configuration.check(name, text)
+            if isinstance(configuration.content.get(name), bool):
+                Switches(**{name: text})  # now, not when hours of training are over
+    return ids
+
+
+def _cross_validate(data: Path, results: Mapping[int, Trained], output: Path) -> None:
+    subjects = {case["id"]: case["subject"] for case in find_cases(data)}
+    found = cross_validated({fold: done.evaluation.summary["cases"] for fold, done in results.items()}, subjects)
+    for row in (*found["folds"], found):
+        where = f"fold {row['fold']}" if "fold" in row else "all folds"
+        mean, spread = ("-" if row[name] is None else f"{row[name]:.4f}" for name in ("mean", "sd"))
+        _line(f"{where}: {mean} ± {spread} over {row['subjects']} subjects ({row['cases']} cases)")
+    for file in write_cross_validation(found, output):
+        _line(f"wrote {file}")
+
+
 def _line(text: str) -> None:
     print(text, flush=True)
 
@@ -86,7 +118,7 @@ def main(argv: Sequence[str] | None = None, run_bundle: RunBundle = wait_for) ->
     try:
         recipe = Recipe.load(options.name)
         folds = _folds(options, recipe)
-        ids = Configuration(recipe.files(recipe.stages[0])).checked_ids(options.set, "device=cpu")
+        ids = _ids(options.set, recipe)
         data, output = options.dataset_dir.resolve(), options.output.resolve()
         if not data.is_dir():
             raise InputError(options.dataset_dir, "is not a folder", "pass --dataset_dir with the data")
@@ -96,9 +128,7 @@ def main(argv: Sequence[str] | None = None, run_bundle: RunBundle = wait_for) ->
             results[fold] = run_recipe(recipe, data, run, fold, ids, _line, run_bundle)
             _line(f"weights: {results[fold].weights}")
         if options.folds:
-            found = cross_validated(results)
-            write_json(output / "cross_validation.json", found)
-            _line(f"cross-validation: {found['mean']:.4f} ± {found['sd']:.4f} over {found['cases']} cases")
+            _cross_validate(data, results, output)
         if options.publish:
             for file in publish(recipe, results[folds[0]]):
                 _line(f"wrote {file}")

@@ -37,8 +37,8 @@ def publish(recipe: Recipe, trained: Trained, results: Path = ROOT / "docs" / "r
 
     Returns:
         The files that are for the repository: weights (in parts where they are larger than it takes), their plan and
-        provenance (with their SHA-256), the metadata, tables of the trainings and of the evaluation, pictures of the
-        trainings.
+        provenance (with their SHA-256, and how they were chosen from several), the metadata, tables of the trainings
+        and of the evaluation, pictures of the trainings.
 
     Raises:
         InputError: a file cannot be written.
@@ -48,12 +48,20 @@ def publish(recipe: Recipe, trained: Trained, results: Path = ROOT / "docs" / "r
     if target.stat().st_size > LARGEST:
         written = split_into_parts(target, target, LARGEST)
     write_json(plan_file(target), read_plan(trained.weights))
-    origin = provenance(recipe.root, target, None, {"recipe": recipe.root.name, "half_precision": trained.half})
+    settings: dict[str, Any] = {"recipe": recipe.root.name, "half_precision": trained.half}
+    if len(trained.candidates) > 1:
+        settings["chosen"] = {
+            "from": trained.origin,
+            "score": "/".join(recipe.score),
+            "part": recipe.evaluation.ids.get("part"),
+            "scores": _rounded(trained.candidates),
+        }
+    origin = provenance(recipe.root, target, None, settings)
     origin["weights"]["file"] = WEIGHTS
     write_json(target.with_name("provenance.json"), origin)
     metadata_file = recipe.root / "configs" / "metadata.json"
     metadata = json.loads(metadata_file.read_text(encoding="utf-8"))
-    metadata["eval_metrics"] = chosen_figures(trained.summary, recipe.figures)
+    metadata["eval_metrics"] = chosen_figures(trained.evaluation.summary, recipe.figures)
     write_json(metadata_file, metadata)
 
     folder = results / recipe.root.name
@@ -64,8 +72,7 @@ def publish(recipe: Recipe, trained: Trained, results: Path = ROOT / "docs" / "r
             written.append(_copied(table, folder / f"{name}_history.csv"))
             save_figure(folder / f"{name}_history.png", curves_figure(table, name))
             written.append(folder / f"{name}_history.png")
-    evaluation = trained.folder / f"evaluation_{'half' if trained.half else 'full'}"
-    for table in sorted(evaluation.glob("*.csv")):
+    for table in sorted(trained.evaluation.folder.glob("*.csv")):
         if table.name in recipe.tables:
             written.append(_copied(table, folder / table.name))
     return written

@@ -11,7 +11,7 @@ from typing import Any
 from common.errors import InputError
 from tools.bundle_files import BUNDLES
 
-__all__ = ["Recipe", "Stage", "recipe_names"]
+__all__ = ["Candidate", "Recipe", "Stage", "recipe_names"]
 
 _HERE = Path(__file__).parent
 _RUN = "{run}"
@@ -36,6 +36,25 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """Weights that a recipe may hand on.
+
+    Attributes:
+        file: where they are, in the run's folder: in that of the stage that they come from.
+        settings: further settings that travel with the weights, in their ``model.json``, and are set when they are
+            evaluated: how they are best used.
+    """
+
+    file: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def stage(self) -> str:
+        """Name of the stage whose weights they are."""
+        return Path(self.file).parts[0]
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A bundle's trainings, and how their weights are measured.
 
@@ -43,12 +62,12 @@ class Recipe:
         root: the bundle's folder.
         configs: train.json and what is laid over it in all stages and in the evaluation.
         stages: the trainings, in their order.
-        weights: the file that is shipped, in the run's folder.
+        weights: what can be shipped; of several, the one with the best score, the first of equals.
         evaluation: what is laid over ``configs`` to measure it, and ids.
-        score: where the score that may not suffer from half precision stands in the evaluation's ``summary.json``.
+        score: where the score stands in the evaluation's ``summary.json``: the larger the better. It chooses between
+            several weights, and may not suffer from half precision.
         ids: of all stages and the evaluation.
         figures: which of it go into the metadata, such as ``groups/*/dice``.
-        settings: further settings that travel with the weights, in their ``model.json``: how they are best used.
         tables: which of the evaluation's tables are kept in the repository.
         phantoms: ``count`` and ``seed`` of the spine phantoms that are mixed in; None for none.
         folds: those that there are; empty where the data's parts are published.
@@ -58,12 +77,11 @@ class Recipe:
     root: Path
     configs: tuple[str, ...]
     stages: tuple[Stage, ...]
-    weights: str
+    weights: tuple[Candidate, ...]
     evaluation: Stage
     score: tuple[str, ...]
     figures: tuple[str, ...]
     tables: tuple[str, ...]
-    settings: Mapping[str, Any]
     ids: Mapping[str, Any]
     phantoms: Mapping[str, int] | None = None
     folds: tuple[int, ...] = ()
@@ -83,12 +101,11 @@ class Recipe:
             root=BUNDLES / name,
             configs=tuple(content["configs"]),
             stages=tuple(_stage(entry) for entry in content["stages"]),
-            weights=content["weights"],
+            weights=tuple(Candidate(**entry) for entry in content["weights"]),
             evaluation=_stage({"name": "evaluation"} | content["evaluation"]),
             score=tuple(content["score"]),
             figures=tuple(content["figures"]),
             tables=tuple(content["tables"]),
-            settings=content.get("settings", {}),
             ids=content.get("ids", {}),
             phantoms=content.get("phantoms"),
             folds=tuple(content.get("folds", ())),
@@ -98,6 +115,11 @@ class Recipe:
     def files(self, stage: Stage) -> list[str]:
         """Return the configuration files of a stage, in the order in which they are laid over one another."""
         return [str(self.root / "configs" / f"{name}.json") for name in (*self.configs, *stage.configs)]
+
+    def takes(self, stage: Stage, name: str) -> bool:
+        """Tell whether a stage's configuration has an id, or the one that a nested id is part of."""
+        top = name.lstrip("+").replace("#", "::").split("::")[0]
+        return any(top in json.loads(Path(file).read_text(encoding="utf-8")) for file in self.files(stage))
 
     def set_for(self, stage: Stage, run: Path) -> dict[str, Any]:
         """Return what the ids of a stage are set to, with ``{run}`` filled in."""

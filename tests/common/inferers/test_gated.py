@@ -177,3 +177,39 @@ def test_metadata_stay() -> None:
 def test_another_rank(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"expected frames \(B, 3, H, W\) or clips \(B, T, 3, H, W\), got shape"):
         GatedInferer()(torch.zeros(shape), two_stage())
+
+
+class Right(nn.Module):
+    """A classifier that looks at the right half alone."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 10 * (x[..., x.shape[-1] // 2 :].mean(dim=[1, 2, 3]) - 0.5)[:, None]
+
+
+@pytest.mark.parametrize("always_segment", [False, True])
+@pytest.mark.parametrize("ungated", [False, True])
+def test_flips(ungated: bool, always_segment: bool) -> None:
+    """The gate is decided once, on the mean of both; the masks are the mean of both."""
+    network = two_stage(always_segment)
+    network.classifier = Right()
+    x = frames(CLOSED, CLOSED, OPEN)
+    x[0, ..., :10] += 1.0  # bright on the left: the classifier sees it in the mirror only, and then it is sure
+    logits, run = infer(x, network, flips=True, ungated=ungated)
+    with torch.no_grad():
+        both = [(network.gate(shown), network.segment(shown)) for shown in (x, x.flip(-1))]
+    torch.testing.assert_close(run.p_present, (both[0][0] + both[1][0]) / 2)
+    assert both[0][0][0] < 0.5 < run.p_present[0] and run.passes.tolist() == [True, False, True]
+    assert run.seg_ran.tolist() == ([True] * 3 if ungated or always_segment else [True, False, True])
+    wanted = (both[0][1].sigmoid() + both[1][1].flip(-1).sigmoid()) / 2
+    shown = torch.ones(3, dtype=torch.bool) if ungated else run.passes
+    torch.testing.assert_close(logits[shown].sigmoid(), wanted[shown])
+    assert not torch.allclose(wanted, both[0][1].sigmoid(), atol=1e-3)
+    assert (logits[~shown] == CLOSED_LOGIT).all()
+
+
+def test_flips_of_an_ordinary_network() -> None:
+    network, x = segmenter(), frames(OPEN, CLOSED)
+    logits, run = infer(x[None], network, flips=True)
+    wanted = (network(x).sigmoid() + network(x.flip(-1)).flip(-1).sigmoid()) / 2
+    torch.testing.assert_close(logits[0].sigmoid(), wanted)
+    assert run.passes.all()

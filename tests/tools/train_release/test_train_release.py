@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +14,14 @@ from common.data.cases import find_cases
 from common.data.phantom import write_spine_phantoms
 from common.data.provenance import sha256_of
 from common.data.weight_parts import join_parts
+from common.errors import InputError
 from tests.bundles.runs import ROOT, read_json
 from tools.bundle_process import TrainingError
 from tools.train_release import __main__ as program
 from tools.train_release import publish as publishing
 from tools.train_release.publish import chosen_figures, publish
-from tools.train_release.recipe import Recipe, Stage, recipe_names
-from tools.train_release.release import cross_validated, run_recipe
+from tools.train_release.recipe import Candidate, Recipe, Stage, recipe_names
+from tools.train_release.release import run_recipe
 from tools.train_release.spine_data import write_datalist
 from tools.train_release.weights import halved
 
@@ -27,7 +29,7 @@ PLAN = {"spatial_size": [4, 32, 16], "learned": [2, 3]}
 SHIPPED = PLAN | {"level_order": True}
 SUMMARY = {
     "dice": {"mean": 0.91237, "sd": 0.02, "cases": 2},
-    "cases": {"a": 0.9, "b": None},
+    "cases": {"phantom_000": 0.9, "phantom_001": 0.8},
     "groups": {"T1": {"dice": {"mean": 0.9, "sd": None, "cases": 1}, "discs": 1}},
 }
 
@@ -49,7 +51,7 @@ class StandIn:
 
     def __init__(self, weights: torch.Tensor | None = None) -> None:
         self.weights = torch.tensor([1.0, 0.1]) if weights is None else weights
-        self.score = {"full": 0.91237, "half": 0.91237}
+        self.score = {"coarse": 0.8, "fine": 0.91237, "half": 0.91237}
         self.fails: str | None = None
         self.calls: list[dict[str, str]] = []
 
@@ -83,10 +85,10 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def bundle(tmp_path) -> Path:
-    """A bundle of which only the metadata are there."""
-    metadata = read_json(ROOT / "bundles" / "safnet" / "configs" / "metadata.json")
+    """A bundle of which only the configurations are there."""
     root = tmp_path / "bundle"
-    (root / "configs").mkdir(parents=True)
+    shutil.copytree(ROOT / "bundles" / "safnet" / "configs", root / "configs")
+    metadata = read_json(root / "configs" / "metadata.json")
     (root / "configs" / "metadata.json").write_text(json.dumps(metadata | {"eval_metrics": {}}), encoding="utf-8")
     return root
 
@@ -101,12 +103,11 @@ def recipe(bundle) -> Recipe:
             Stage("coarse", ("half_size",), {"lr": 0.1}),
             Stage("fine", (), {"init_checkpoint": "{run}/coarse/model_last.pt"}),
         ),
-        weights="fine/model_last.pt",
+        weights=(Candidate("fine/model_last.pt", {"level_order": True}),),
         evaluation=Recipe.load("safnet").evaluation,
         score=("dice", "mean"),
         figures=("dice", "groups/*/dice", "nothing"),
         tables=("dice.csv",),
-        settings={"level_order": True},
         ids={"precision": "bf16"},
         folds=(0, 1, 2, 3, 4),
         fold=4,
@@ -126,8 +127,9 @@ class TestRun:
         assert coarse["lr"] == "0.1" and "lr" not in fine
         assert fine["init_checkpoint"] == str(tmp_path / "run" / "coarse" / "model_last.pt")
         assert full["part"] == "heldout" and "evaluate.json" in full["config_file"]
-        assert full["checkpoint"].endswith("full/model.pt") and half["checkpoint"].endswith("half/model.pt")
+        assert full["checkpoint"].endswith("fine/model_last.pt") and half["checkpoint"].endswith("half/model.pt")
         assert full["bundle_root"] == str(recipe.root)
+        assert full["level_order"] == half["level_order"] == "true" and "level_order" not in fine
         assert done.half and done.weights == tmp_path / "run" / "half" / "model.pt"
         assert read_json(done.weights.with_suffix(".json")) == SHIPPED
 
@@ -151,20 +153,57 @@ class TestRun:
         coarse, fine, *_ = bundles.calls
         assert coarse["resume"] == "true" and "resume" not in fine
 
+    def test_weights_are_evaluated_once(self, recipe, data, tmp_path):
+        """Unless they, or what is asked for, have changed; an evaluation that failed is none."""
+        bundles = StandIn()
+
+        def evaluations(**ids: str) -> list[str]:
+            bundles.calls = []
+            run_recipe(recipe, data, tmp_path, 4, ids, lambda line: None, bundles)
+            return [Path(call["output_dir"]).name for call in bundles.calls if "checkpoint" in call]
+
+        both = ["evaluation_fine", "evaluation_half"]
+        assert evaluations() == both and evaluations() == []
+        assert evaluations(precision="fp32") == both
+        bundles.weights = bundles.weights + 1
+        assert evaluations(precision="fp32") == both
+        bundles.fails = "evaluation_half"
+        with pytest.raises(InputError):
+            evaluations()
+        bundles.fails = None
+        assert evaluations(precision="fp32") == both
+
+    @pytest.mark.parametrize(
+        ("scores", "origin"),
+        [
+            ({"coarse": 0.9, "fine": 0.8}, "coarse"),
+            ({"coarse": 0.8, "fine": 0.9}, "fine"),
+            ({"coarse": 0.9, "fine": 0.9}, "coarse"),
+            ({"coarse": None, "fine": 0.1}, "fine"),
+        ],
+    )
+    def test_the_best_of_several_weights_is_chosen(self, recipe, data, tmp_path, scores, origin):
+        """Each is evaluated with its own settings, which travel with the one that is chosen."""
+        bundles = StandIn()
+        bundles.score |= scores | {"half": scores[origin]}
+        coarse, fine = Candidate("coarse/model_last.pt", {"level_order": False}), *recipe.weights
+        lines = []
+        several = replace(recipe, weights=(coarse, fine))
+        done = run_recipe(several, data, tmp_path / "run", 4, None, lines.append, bundles)
+        evaluations = [call for call in bundles.calls if "checkpoint" in call]
+        assert [call["level_order"] for call in evaluations] == ["false", "true", str(origin == "fine").lower()]
+        assert read_json(done.weights.with_suffix(".json")) == PLAN | {"level_order": origin == "fine"}
+        file = f"{origin}/model_last.pt"
+        assert done.origin == file and done.evaluation.folder.name == "evaluation_half"
+        assert lines[-3].endswith(f": {file} is used") and f"fine/model_last.pt {scores['fine']:.4f}" in lines[-3]
+        publish(several, done, tmp_path / "results")
+        chosen = read_json(recipe.root / "models" / "provenance.json")["settings"]["chosen"]
+        assert (chosen["from"], chosen["score"], chosen["part"]) == (file, "dice/mean", "heldout")
+        assert chosen["scores"] == {f"{stage}/model_last.pt": score for stage, score in scores.items()}
+
     def test_ids_that_are_its_own(self, recipe, data, tmp_path):
         with pytest.raises(Exception, match="--set fold: is what this program itself sets; leave it out"):
             run_recipe(recipe, data, tmp_path, 4, {"fold": "1"}, lambda line: None, StandIn())
-
-    def test_the_cases_of_all_folds(self, recipe, data, tmp_path):
-        done = {
-            fold: run_recipe(recipe, data, tmp_path / str(fold), fold, None, lambda line: None, StandIn())
-            for fold in (0, 1)
-        }
-        done[1].summary["cases"].clear()
-        done[1].summary["cases"]["c"] = 0.7
-        found = cross_validated(done)
-        assert (found["mean"], found["sd"], found["cases"]) == pytest.approx((0.8, 0.1, 2))
-        assert found["each"]["c"] == {"score": 0.7, "fold": 1} and found["each"]["b"]["score"] is None
 
 
 class TestWeights:
@@ -273,11 +312,19 @@ class TestProgram:
         assert {ids["fold"] for ids in calls} == {"4"} and {ids["max_epochs"] for ids in calls} == {"2"}
         assert calls[0]["datalist"] == str(tmp_path / "run" / "datalist_4.json")
 
+    def test_ids_go_where_they_are(self, start):
+        """To the trainings, to the evaluations, or to both."""
+        status, _, err, calls = start("--set", "epoch_length=3", "--set", "flips=true", "--set", "seed=5")
+        assert (status, err) == (0, "")
+        for ids in calls:
+            evaluation = "checkpoint" in ids
+            assert ("flips" in ids) is evaluation and ("epoch_length" in ids) is not evaluation and ids["seed"] == "5"
+
     def test_a_cross_validation(self, start, tmp_path):
         status, out, _, calls = start("--folds", "0,2")
         assert status == 0 and [ids["fold"] for ids in calls if "checkpoint" not in ids] == [*"0022"]
-        assert "cross-validation: 0.9000 ± 0.0000 over 1 cases" in out
-        assert read_json(tmp_path / "run" / "cross_validation.json")["cases"] == 1
+        assert "all folds: 0.8500 ± 0.0707 over 2 subjects (2 cases)" in out
+        assert (tmp_path / "run" / "cross_validation.csv").is_file()
 
     @pytest.mark.parametrize(
         ("arguments", "line"),
@@ -288,6 +335,7 @@ class TestProgram:
             (["--folds", "all", "--publish"],
              "error: --publish: needs to know which weights; pass one --fold with it"),
             (["--set", "lr"], "error: --set lr: is not of the form ID=VALUE; pass one such as --set device=cpu"),
+            (["--set", "flips=perhaps"], "error: --flips perhaps: is neither true nor false; pass --flips true or"),
             (["--set", "lr=x"], "error: --lr x: is not a number; pass one such as --lr 0.001"),
             (["--set", "resmue=1"], "error: --resmue: "),
         ],
