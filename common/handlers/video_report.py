@@ -12,26 +12,30 @@ import torch
 import torch.distributed as dist
 from ignite.engine import Engine, Events
 
-from common.data.atomic import write_csv, write_json
+from common.data.atomic import atomic_path, write_csv, write_json
 from common.data.provenance import provenance
 from common.data.video import VideoSequence
 from common.handlers.video_scores import update_from
-from common.metrics import SCORES, VideoSegmentationMetric, flicker
+from common.metrics import CURVES, SCORES, SequenceCurves, VideoSegmentationMetric, flicker
+from common.metrics.video_segmentation import LEVELS
 
-__all__ = ["VideoReport"]
+__all__ = ["CURVES_FILE", "VideoReport"]
 
 logger = logging.getLogger(__name__)
+
+CURVES_FILE = "curves.npz"
 
 _COLUMNS = ("sequence", "subject", "frames", "scored_frames", *SCORES, "flicker", "reference_flicker")
 
 
 class VideoReport:
-    """Write ``sequences.csv`` (a row for each sequence) and ``summary.json``.
+    """Write ``sequences.csv`` (a row for each sequence), ``curves.npz`` and ``summary.json``.
 
     The scores are those of :class:`common.metrics.VideoSegmentationMetric`: maxDice, maxIoU, meanSpe, maxSpe, meanSen
     and MAE over 256 thresholds, and MONAI's Dice at 0.5. ``flicker`` is the mean of 1 - IoU of consecutive masks at 0.5
     on the network's grid, ends included; ``reference_flicker`` the same of the drawn masks, which also move. In the
-    summary these two are means over the sequences.
+    summary these two are means over the sequences. The set's maxDice is no mean of its sequences': ``curves.npz`` has
+    the curves that it is taken of (:meth:`common.metrics.SequenceCurves.arrays`).
 
     Args:
         output_dir: the folder.
@@ -82,7 +86,7 @@ class VideoReport:
 
     def _completed(self, engine: Engine) -> None:
         masks = self._masks
-        scores = self.metric.scores()
+        scores, curves = self.metric.scores(), self.metric.curves()
         if dist.is_available() and dist.is_initialized():
             parts: list[Any] = [None] * dist.get_world_size()
             dist.all_gather_object(parts, masks)
@@ -91,6 +95,8 @@ class VideoReport:
                 return
         rows = [self._row(number, scores.sequences.get(number), masks) for number in sorted({n for n, _ in masks})]
         write_csv(self.folder / "sequences.csv", [_written(row) for row in rows], _COLUMNS)
+        with atomic_path(self.folder / CURVES_FILE) as temporary:
+            np.savez_compressed(temporary, **self._curves({number: curves[number] for number in scores.sequences}))
         scored = [row for row in rows if row["scored_frames"]]
         summary = {
             **scores.overall,
@@ -107,6 +113,15 @@ class VideoReport:
             summary["sequences"], summary["frames"], *(summary[name] for name in ("maxDice", "maxIoU", "MAE", "Dice")),
             summary["flicker"], self.folder,
         )  # fmt: skip
+
+    def _curves(self, curves: Mapping[int, tuple[torch.Tensor, torch.Tensor]]) -> dict[str, np.ndarray]:
+        numbers = sorted(curves)
+        of = [self.sequences[number] for number in numbers]
+        stacked = np.zeros((len(of), len(CURVES), LEVELS)), np.zeros((len(of), 2))
+        for at, number in enumerate(numbers):
+            for part, values in zip(stacked, curves[number], strict=True):
+                part[at] = values.numpy()
+        return SequenceCurves([one.id for one in of], [one.subject for one in of], *stacked).arrays()
 
     def _row(
         self, number: int, scores: Mapping[str, float] | None, masks: Mapping[tuple[int, int], tuple[np.ndarray, ...]]

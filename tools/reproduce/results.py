@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+import numpy as np
+
 __all__ = ["Figure", "Job", "Metric", "Model", "Published", "Results", "Score", "State"]
 
 
@@ -20,7 +22,8 @@ class Metric:
         unit: such as ``mm``; empty for shares.
         higher_is_better: whether; None where neither is (a number of parameters).
         decimals: how many a table shows.
-        statistic: how a set's figure comes from its cases: ``mean``, or ``auroc``, which needs each score's ``truth``.
+        statistic: how a set's figure comes from its cases: ``mean``; ``auroc``, which needs each score's ``truth``; or
+            ``maximum``, the greatest value of the mean of the cases' curves, which needs each score's ``curve``.
     """
 
     key: str
@@ -76,6 +79,7 @@ class Score:
         value: the figure.
         structure: of a structure of the case; empty for the case as a whole.
         truth: what is true of the case, where the metric's statistic needs it (0 or 1).
+        curve: of the case over thresholds, (T,), where the metric's statistic needs it; ``value`` is its maximum.
     """
 
     model: str
@@ -86,6 +90,7 @@ class Score:
     value: float
     structure: str = ""
     truth: float | None = None
+    curve: np.ndarray | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from common.data.video import VideoSequence
 from common.handlers import VideoReport
-from common.metrics import SCORES, VideoSegmentationMetric
+from common.metrics import SCORES, SequenceCurves, VideoSegmentationMetric
 from tests.common.handlers.video_runs import (
     GRID,
     evaluator,
@@ -120,3 +120,16 @@ def test_with_the_ends(tmp_path):
         for name, value in scores_of(row["sequence"], drop_ends=False).items():
             assert (row[name] == "") == np.isnan(value)
             assert np.isnan(value) or float(row[name]) == pytest.approx(value, abs=1e-4)
+
+
+@pytest.mark.parametrize("drop_ends", [True, False])
+def test_the_curves(tmp_path, drop_ends):
+    """Those of the sequences that were scored; the set's maximum is that of their mean."""
+    _, summary = report(tmp_path, drop_ends=drop_ends)
+    found = SequenceCurves.load(tmp_path / "out" / "curves.npz")
+    assert found.ids == [name for name in LENGTHS if not (drop_ends and name in ("short", "still"))]
+    assert found.subjects == [f"subject {name}" for name in found.ids]
+    for name, scores in zip(found.ids, found.scores(), strict=True):
+        assert scores == pytest.approx(scores_of(name, drop_ends=drop_ends), nan_ok=True)
+    for name, curve in (("maxDice", "Dice"), ("maxIoU", "IoU"), ("maxSpe", "specificity")):
+        assert found.curve(curve).mean(axis=0).max() == pytest.approx(summary[name])

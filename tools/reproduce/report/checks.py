@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterable
 
+import numpy as np
+
 from tools.reproduce.results import Results
 
 __all__ = ["check_results"]
@@ -47,13 +49,16 @@ def _check_names(results: Results) -> None:
     for job in results.jobs:
         _require(job.model in models, f"a job of an unknown model: {job.key}")
     for metric in results.metrics:
-        _require(metric.statistic in ("mean", "auroc"), f"an unknown statistic: {metric.statistic}")
+        _require(metric.statistic in ("mean", "auroc", "maximum"), f"an unknown statistic: {metric.statistic}")
 
 
 def _check_scores(results: Results) -> None:
-    ranked = {metric.key for metric in results.metrics if metric.statistic == "auroc"}
+    ranked, curved = (
+        {metric.key for metric in results.metrics if metric.statistic == kind} for kind in ("auroc", "maximum")
+    )
     subjects: dict[str, str] = {}
     truths: dict[Hashable, float | None] = {}
+    lengths: dict[str, int] = {}
     for score in results.scores:
         _require(math.isfinite(score.value), f"a score that is no finite number: {score}")
         same = subjects.setdefault(score.case, score.subject)
@@ -62,6 +67,11 @@ def _check_scores(results: Results) -> None:
             _require(score.truth in (0, 1), f"a score without a truth of 0 or 1: {score}")
             told = truths.setdefault((score.metric, score.case, score.structure), score.truth)
             _require(told == score.truth, f"case {score.case} has two truths for {score.metric}")
+        if score.metric in curved:
+            fits = score.curve is not None and score.curve.ndim == 1 and bool(np.isfinite(score.curve).all())
+            _require(fits, f"a score without a curve of finite numbers: {score.metric} of {score.case}")
+            length = lengths.setdefault(score.metric, len(score.curve))
+            _require(length == len(score.curve), f"curves of several lengths for {score.metric}")
 
 
 def _check_figures(results: Results) -> None:

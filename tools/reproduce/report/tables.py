@@ -16,6 +16,7 @@ from tools.reproduce.report.words import (
     counted,
     heading,
     interval,
+    listed,
     number,
     p_value,
     paper_figure,
@@ -122,12 +123,16 @@ def comparison_note(analysis: Analysis, metric: Metric) -> str:
     """Say how pairs of models were compared by a metric, and which could not be."""
     pairs = analysis.comparisons[metric.key]
     tested = sum(one.resampled.p is not None for one in pairs)
-    kind = "AUROC of the second less that of the first" if metric.statistic == "auroc" else "mean of second less first"
+    kinds = {
+        "mean": "mean of second less first",
+        "auroc": "AUROC of the second less that of the first",
+        "maximum": "greatest value of the second's mean curve less that of the first's",
+    }
     scored = analysis.whole(metric.key)
     missing = [title for key, title in analysis.titles.items() if key not in scored]
     note = (
-        f"Difference: {kind}, on the cases that both have. Interval and p: {_RESAMPLES:,} resamples of whole subjects, "
-        f"the same for both; p is never below {2 / (_RESAMPLES + 1):.3f}. Holm's correction is over "
+        f"Difference: {kinds[metric.statistic]}, on the cases that both have. Interval and p: {_RESAMPLES:,} resamples "
+        f"of whole subjects, the same for both; p is never below {2 / (_RESAMPLES + 1):.3f}. Holm's correction is over "
         f"{counted(tested, 'tested pair')} of this metric."
     )
     return note + (f" Not compared, as there are no scores: {', '.join(missing)}." if missing else "")
@@ -258,9 +263,15 @@ def _main_note(analysis: Analysis) -> str:
             f"95 % CI: percentiles of {_RESAMPLES:,} bootstrap resamples of whole subjects; none for fewer than "
             f"{LEAST_SUBJECTS} subjects."
         )
+    maxima = [metric.title for metric in scored if metric.statistic == "maximum"]
+    if maxima:
+        parts.append(
+            f"{listed(maxima)}: the greatest value of the cases' mean curve over the thresholds; every resample has "
+            "its own mean curve and its own maximum, so there is an interval and no standard deviation."
+        )
     averaged = [metric.title for metric in scored if metric.key in analysis.samples.averaged]
     if averaged:
-        parts.append(f"{' and '.join(averaged)} of a case: the mean over its structures that were scored.")
+        parts.append(f"{listed(averaged)} of a case: the mean over its structures that were scored.")
     if analysis.results.figures:
         parts.append("What is measured repeatedly: the median, with the least and the greatest.")
     if any(analysis.best(metric) for metric in analysis.results.metrics):
@@ -269,5 +280,9 @@ def _main_note(analysis: Analysis) -> str:
 
 
 def _plain_note(metric: Metric) -> str:
-    what = "AUROC" if metric.statistic == "auroc" else "Mean ± standard deviation over the cases"
-    return f"{what} (number of cases)."
+    kinds = {
+        "mean": "Mean ± standard deviation over the cases",
+        "auroc": "AUROC",
+        "maximum": "Greatest value of the cases' mean curve",
+    }
+    return f"{kinds[metric.statistic]} (number of cases)."

@@ -8,13 +8,14 @@ from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from common.errors import InputError
 from tests.tools.reproduce.made_results import DICE, HOSTILE, classifier_results, cost_results, made_results, with_score
 from tools.reproduce.report import write_report
 from tools.reproduce.report.words import MINUS
-from tools.reproduce.results import Job, Model, Results, Score, State
+from tools.reproduce.results import Job, Metric, Model, Results, Score, State
 
 FILES = ["comparisons.csv", "index.html", "scores.csv", "table.csv", "table.md"]
 VOID = {"meta", "img", "br", "link"}
@@ -222,6 +223,20 @@ def test_auroc_of_one_class(tmp_path):
     assert page.row("A")[2] == "undefined: one class only6 cases, 6 subjects"
     assert rows(tmp_path / "table.csv")[0]["missing"] == "undefined: one class only"
     assert rows(tmp_path / "comparisons.csv")[0]["untested"] == "undefined: one class only"
+
+
+def test_the_maximum_of_a_mean_curve(tmp_path):
+    """It has an interval and no spread, and its cases' own maxima stand nowhere."""
+    metric = Metric("maxDice", "maxDice of the set", statistic="maximum")
+    curves = dict(zip("abcde", np.eye(5) / 2 + 0.25, strict=True))
+    scores = [Score("m", None, name, name, "maxDice", 0.75, curve=curve) for name, curve in curves.items()]
+    scores += [Score("m", None, name, name, "dice", 0.5) for name in curves]
+    write_report(Results("t", "T", "P", "command", (Model("m", "M"),), (DICE, metric), scores), tmp_path)
+    page = Page(tmp_path / "index.html")
+    assert page.row("M")[5] == "0.35095 % CI 0.350 to 0.6505 cases, 5 subjects"
+    assert "maxDice of the set: the greatest value of the cases' mean curve over the thresholds" in page.text
+    assert page.text.count("case as a whole") == 1  # box plots of Dice alone
+    assert {row["metric"] for row in rows(tmp_path / "scores.csv")} == {"dice"}
 
 
 def test_one_case(tmp_path):
