@@ -64,6 +64,7 @@ def gather(
         if splits is None
         else {f: {p: list(c) for p, c in parts.items()} for f, parts in splits.folds.items()},
         never_tested=[] if splits is None else splits.never_tested,
+        fold_note=table.fold_note,
         cautions=_cautions(table, options, splits),
         versions={name: version(name) for name in _LIBRARIES},
         seeds={key: options.seed for key, job in jobs.items() if job.step.trains},

@@ -58,12 +58,14 @@ class Model:
         title: how tables name it.
         published: the paper's figures by the metric's key; what is not there was not published.
         note: how ours differs from the paper's, if it does; a sentence.
+        published_folds: the paper's figures of single folds by the metric's key, then by our number of the fold.
     """
 
     key: str
     title: str
     published: dict[str, Published] = field(default_factory=dict)
     note: str = ""
+    published_folds: dict[str, dict[int, Published]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,7 @@ class Results:
         data: of the data set: name and value, such as ``cases: 62``, ``SHA-256 of the list: ...``.
         splits: of each fold: name of a part (``train``, ``validation``, ``test``) and its cases.
         never_tested: cases of no fold's test part.
+        fold_note: what has to be known of the paper's folds, where it has figures of them; a sentence or two.
         cautions: what this run cannot show (shortened, phantoms, another data set than the paper's), a sentence each.
         versions: of libraries, by name.
         seeds: of each training.
@@ -194,6 +197,7 @@ class Results:
     data: dict[str, str] = field(default_factory=dict)
     splits: dict[int, dict[str, list[str]]] = field(default_factory=dict)
     never_tested: Sequence[str] = ()
+    fold_note: str = ""
     cautions: Sequence[str] = ()
     versions: dict[str, str] = field(default_factory=dict)
     seeds: dict[str, int] = field(default_factory=dict)

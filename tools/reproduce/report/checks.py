@@ -82,8 +82,11 @@ def _check_figures(results: Results) -> None:
         _require(all(map(math.isfinite, numbers)), f"a figure that is no finite number: {figure}")
         _require(figure.repeats is None or len(numbers) == 3, f"repeats without their range: {figure}")
     for model in results.models:
-        for key, published in model.published.items():
+        of_folds = [(key, one) for key, folds in model.published_folds.items() for one in folds.values()]
+        for key, published in (*model.published.items(), *of_folds):
             _require(math.isfinite(published.value), f"the paper's {key} of {model.key} is no finite number")
+        for key, published in of_folds:
+            _require(bool(published.where), f"the paper's {key} of a fold of {model.key} does not say from where")
 
 
 def _once(what: str, keys: Iterable[Hashable]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from common.metrics import Bootstrap
 from tools.paired import LEAST_SUBJECTS
@@ -85,13 +85,14 @@ def main_table(analysis: Analysis) -> Table:
 
 
 def fold_table(analysis: Analysis, metric: Metric) -> Table:
-    """Return the figures of a metric by fold: a row for each model."""
+    """Return the figures of a metric by fold: a row for each model, with the paper's where it has them."""
     folds = analysis.folds
     rows = [
         (_model_cell(analysis, model), *(_fold_cell(analysis, model, metric, fold) for fold in folds))
         for model in analysis.results.models
     ]
-    return Table(heading(metric), ("model", *(f"fold {fold}" for fold in folds)), tuple(rows), note=_plain_note(metric))
+    note = " ".join(part for part in (_plain_note(metric), _published_note(analysis, metric)) if part)
+    return Table(heading(metric), ("model", *(f"fold {fold}" for fold in folds)), tuple(rows), note=note)
 
 
 def structure_table(analysis: Analysis, metric: Metric) -> Table:
@@ -205,9 +206,34 @@ def _fold_cell(analysis: Analysis, model: Model, metric: Metric, fold: int) -> C
     state = state_of(jobs)
     summary = analysis.fold_summary(model.key, metric.key, fold)
     if summary is not None:
-        notes = () if state is State.DONE else (f"partial: {state}",)
-        return _small(summary, metric, notes)
+        cell = _small(summary, metric, () if state is State.DONE else (f"partial: {state}",))
+        # Before what is partial, which a page sets apart by its place at the end.
+        return replace(cell, notes=(*_published_of_fold(model, metric, fold, summary), *cell.notes))
     return Cell(_NOT_MEASURED if state is State.DONE else str(state), mark="missing")
+
+
+def _published_of_fold(model: Model, metric: Metric, fold: int, summary: Summary) -> tuple[str, ...]:
+    published = model.published_folds.get(metric.key, {}).get(fold)
+    if published is None:
+        return ()
+    apart = (
+        ()
+        if summary.value is None
+        else (f"ours {MINUS} paper {signed(summary.value - published.value, metric.decimals)}",)
+    )
+    return f"paper {paper_figure(published, metric.decimals)}", *apart
+
+
+def _published_note(analysis: Analysis, metric: Metric) -> str:
+    """Say where the paper's figures of folds are from, and what has to be known of them."""
+    places = [
+        f"{model.title}, {listed(list(dict.fromkeys(one.where for one in model.published_folds[metric.key].values())))}"
+        for model in analysis.results.models
+        if metric.key in model.published_folds
+    ]
+    if not places:
+        return ""
+    return " ".join(part for part in (f"Paper: {'; '.join(places)}.", analysis.results.fold_note) if part)
 
 
 def _structure_cell(analysis: Analysis, model: Model, metric: Metric, structure: str) -> Cell:

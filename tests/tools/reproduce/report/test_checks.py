@@ -58,6 +58,14 @@ def test_good_ones_pass():
             replace(GOOD, models=(Model("a", "A", {"dice": Published(float("nan"))}),)),
             "the paper's dice of a is no finite number",
         ),
+        (
+            replace(GOOD, models=(Model("a", "A", published_folds={"dice": {0: Published(float("inf"))}}),)),
+            "the paper's dice of a is no finite number",
+        ),
+        (
+            replace(GOOD, models=(Model("a", "A", published_folds={"dice": {0: Published(0.5)}}),)),
+            "the paper's dice of a fold of a does not say from where",
+        ),
     ],
 )
 def test_bad_ones_are_refused(bad, says):

@@ -15,7 +15,7 @@ from common.errors import InputError
 from tests.tools.reproduce.made_results import DICE, HOSTILE, classifier_results, cost_results, made_results, with_score
 from tools.reproduce.report import write_report
 from tools.reproduce.report.words import MINUS
-from tools.reproduce.results import Job, Metric, Model, Results, Score, State
+from tools.reproduce.results import Job, Metric, Model, Published, Results, Score, State
 
 FILES = ["comparisons.csv", "index.html", "scores.csv", "table.csv", "table.md"]
 VOID = {"meta", "img", "br", "link"}
@@ -159,6 +159,33 @@ def test_by_fold_and_by_structure(page):
     assert re.fullmatch(r"0\.\d{3} ± 0\.\d{3} \(20\)", page.row("L4/L5")[1])
     assert page.row("L4/L5")[3].endswith("(8)partial") and page.row("L4/L5")[4:] == ["failed", "unfinished"]
     assert "No model has a score of T9." in page.text
+
+
+def test_the_paper_s_figures_of_folds_stand_beside_ours(tmp_path):
+    """Where the fold was run, and where the paper has one."""
+    published = {"dice": {0: Published(0.7946, "± 0.0463", "section 3"), 2: Published(0.8, "", "section 3")}}
+    models = (Model("a", "A", published_folds=published), Model("b", "B"))
+    scores = [Score(model, fold, f"c{fold}", "", "dice", 0.8) for model in "ab" for fold in (0, 1)]
+    jobs = [
+        Job(f"a/{fold}", "a", fold, "evaluate", State.FAILED if fold == 2 else State.DONE, "c") for fold in range(3)
+    ]
+    results = Results("t", "T", "P", "command", models, (DICE,), scores, jobs=jobs, fold_note="It counts from 1.")
+    write_report(results, tmp_path)
+    page = Page(tmp_path / "index.html")
+    folds = [
+        " ".join(cell.split())
+        for cell in next(row for row in page.cells if row[0].startswith("A") and len(row) == 4 and "(1)" in row[1])
+    ]
+    assert folds[1:] == [
+        f"0.800 (one case, no SD) (1)paper 0.7946 ± 0.0463ours {MINUS} paper +0.005",
+        "0.800 (one case, no SD) (1)",
+        "failed",
+    ]
+    note = "Mean ± standard deviation over the cases (number of cases). Paper: A, section 3. It counts from 1."
+    assert note in page.text and note in (tmp_path / "table.md").read_text(encoding="utf-8")
+    line = next(line for line in (tmp_path / "table.md").read_text(encoding="utf-8").splitlines() if "0.7946" in line)
+    cell = f"0.800 (one case, no SD) (1); paper 0.7946 ± 0.0463; ours {MINUS} paper +0.005"
+    assert line.startswith(f"| A; failed (1 of 3 folds failed, 2 done) | {cell} |")
 
 
 def test_models_compared(page, made):
