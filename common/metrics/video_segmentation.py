@@ -97,21 +97,34 @@ class VideoSegmentationMetric(CumulativeIterationMetric):
             By number: (4, 256), float64, ``CURVES`` at thresholds 0/255 to 255/255; and (2,), MAE and Dice at 0.5.
             Sequences without a frame to score have NaN.
         """
+        rows, histograms, means = self._scored()
+        return {
+            sequence: (_curves(histograms[chosen]).mean(dim=0), means[chosen].nanmean(dim=0))
+            for sequence, chosen in ((sequence, list(frames.values())) for sequence, frames in rows.items())
+        }
+
+    def frame_dices(self) -> dict[int, dict[int, float]]:
+        """Return Dice at 0.5 of each frame that counts, by sequence and frame; NaN where nothing is drawn."""
+        rows, _, means = self._scored()
+        return {
+            sequence: {frame: float(means[row, 1]) for frame, row in frames.items()}
+            for sequence, frames in rows.items()
+        }
+
+    def _scored(self) -> tuple[dict[int, dict[int, int]], torch.Tensor, torch.Tensor]:
+        """Return by sequence and frame, in order, the rows of those that count; histograms and means of all rows."""
         buffer = self.get_buffer()
         if buffer is None:
-            return {}
+            return {}, torch.empty(0), torch.empty(0)
         places, histograms, means = (part.cpu() for part in buffer)
         # A frame comes twice where there are fewer cases than processes, or clips overlap.
         last = {tuple(place): row for row, place in enumerate(places.tolist())}
         frames_of: dict[int, dict[int, int]] = {}
         for (sequence, frame), row in sorted(last.items()):
             frames_of.setdefault(sequence, {})[frame] = row
-        result = {}
-        for sequence, rows in frames_of.items():
-            chosen = list(rows.values())
-            chosen = chosen[1:-1] if self.drop_ends else chosen
-            result[sequence] = (_curves(histograms[chosen]).mean(dim=0), means[chosen].nanmean(dim=0))
-        return result
+        ends = slice(1, -1) if self.drop_ends else slice(None)
+        chosen = {sequence: dict(list(rows.items())[ends]) for sequence, rows in frames_of.items()}
+        return chosen, histograms, means
 
     def scores(self) -> VideoScores:
         """Return all scores of what was collected, over all processes."""

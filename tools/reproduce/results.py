@@ -142,7 +142,6 @@ class Job:
             validation part (epoch 12 of 40)`` or ``last epoch``.
         weights_sha256: of a training.
         history: of a training: its ``history.csv`` (a row an epoch; columns ``epoch``, ``loss``, ``val_...``).
-        pictures: of an evaluation: a picture for each case that has one (PNG or JPEG).
     """
 
     key: str
@@ -157,7 +156,6 @@ class Job:
     selected_by: str = ""
     weights_sha256: str = ""
     history: Path | None = None
-    pictures: dict[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -174,6 +172,8 @@ class Results:
         scores: of all cases that were evaluated.
         figures: what is not of cases.
         jobs: all that the table needs, done or not.
+        pictures: PNG or JPEG by model, fold and case, where there is one.
+        picture_note: what they show; a sentence or two.
         structures: in the order of tables and plots; empty where cases are scored as a whole only.
         data: of the data set: name and value, such as ``cases: 62``, ``SHA-256 of the list: ...``.
         splits: of each fold: name of a part (``train``, ``validation``, ``test``) and its cases.
@@ -193,6 +193,8 @@ class Results:
     scores: Sequence[Score] = ()
     figures: Sequence[Figure] = ()
     jobs: Sequence[Job] = ()
+    pictures: dict[tuple[str, int | None, str], Path] = field(default_factory=dict)
+    picture_note: str = ""
     structures: Sequence[str] = ()
     data: dict[str, str] = field(default_factory=dict)
     splits: dict[int, dict[str, list[str]]] = field(default_factory=dict)

@@ -66,20 +66,34 @@ class Table:
 
 
 def main_table(analysis: Analysis) -> Table:
-    """Return the paper's figures beside ours: a row for each model, three columns for each metric."""
+    """Return the paper's figures beside ours: a row for each model, three columns for each metric.
+
+    A metric that the paper has no figure of has one column, and says so.
+    """
     metrics = analysis.results.metrics
+    published = {key for model in analysis.results.models for key in model.published}
     best = {metric.key: analysis.best(metric) for metric in metrics}
+    columns = ("paper", "ours", f"ours {MINUS} paper")
     rows = []
     for model in analysis.results.models:
         row = [_model_cell(analysis, model)]
         for metric in metrics:
-            row += _paper_and_ours(analysis, model, metric, model.key in best[metric.key])
+            cells = _paper_and_ours(analysis, model, metric, model.key in best[metric.key])
+            row += cells if metric.key in published else cells[1:2]
         rows.append(tuple(row))
     return Table(
         "",
-        ("model", *("paper", "ours", f"ours {MINUS} paper") * len(metrics)),
+        ("model", *(name for metric in metrics for name in (columns if metric.key in published else ("ours",)))),
         tuple(rows),
-        (("", 1), *((_direction(metric), 3) for metric in metrics)),
+        (
+            ("", 1),
+            *(
+                (_direction(metric), 3)
+                if metric.key in published
+                else (f"{_direction(metric)}; none published of these", 1)
+                for metric in metrics
+            ),
+        ),
         _main_note(analysis),
     )
 
