@@ -46,6 +46,8 @@ def _check_names(results: Results) -> None:
         _require(entry.metric in metrics, f"a figure of an unknown metric: {entry}")
     for score in results.scores:
         _require(score.structure in structures, f"a score of an unknown structure: {score}")
+    for model, _, case in results.pictures:
+        _require(model in models, f"a picture of an unknown model: {model}, {case}")
     for job in results.jobs:
         _require(job.model in models, f"a job of an unknown model: {job.key}")
     for metric in results.metrics:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,6 +42,7 @@ def test_good_ones_pass():
         (replace(GOOD, jobs=(replace(JOB, model="x"),)), "a job of an unknown model: j"),
         (replace(GOOD, metrics=(replace(DICE, statistic="median"),)), "an unknown statistic: median"),
         (replace(GOOD, metrics=(replace(DICE, statistic="auroc"),)), "a score without a truth of 0 or 1"),
+        (replace(GOOD, pictures={("x", 0, "c"): Path("c.png")}), "a picture of an unknown model: x, c"),
         (replace(GOOD, metrics=(MAXIMUM,)), "a score without a curve of finite numbers: dice of c"),
         (
             replace(GOOD, metrics=(MAXIMUM,), scores=(replace(SCORE, curve=np.array([0.5, np.nan])),)),
