@@ -72,8 +72,13 @@ def main_table(analysis: Analysis) -> Table:
     """
     metrics = analysis.results.metrics
     published = {key for model in analysis.results.models for key in model.published}
+    head, groups = ["model"], [("", 1)]
+    for metric in metrics:
+        columns = ("paper", "ours", f"ours {MINUS} paper") if metric.key in published else ("ours",)
+        head += columns
+        title = _direction(metric) + ("" if metric.key in published else "; none published of these")
+        groups.append((title, len(columns)))
     best = {metric.key: analysis.best(metric) for metric in metrics}
-    columns = ("paper", "ours", f"ours {MINUS} paper")
     rows = []
     for model in analysis.results.models:
         row = [_model_cell(analysis, model)]
@@ -81,21 +86,7 @@ def main_table(analysis: Analysis) -> Table:
             cells = _paper_and_ours(analysis, model, metric, model.key in best[metric.key])
             row += cells if metric.key in published else cells[1:2]
         rows.append(tuple(row))
-    return Table(
-        "",
-        ("model", *(name for metric in metrics for name in (columns if metric.key in published else ("ours",)))),
-        tuple(rows),
-        (
-            ("", 1),
-            *(
-                (_direction(metric), 3)
-                if metric.key in published
-                else (f"{_direction(metric)}; none published of these", 1)
-                for metric in metrics
-            ),
-        ),
-        _main_note(analysis),
-    )
+    return Table("", tuple(head), tuple(rows), tuple(groups), _main_note(analysis))
 
 
 def fold_table(analysis: Analysis, metric: Metric) -> Table:
@@ -230,12 +221,10 @@ def _published_of_fold(model: Model, metric: Metric, fold: int, summary: Summary
     published = model.published_folds.get(metric.key, {}).get(fold)
     if published is None:
         return ()
-    apart = (
-        ()
-        if summary.value is None
-        else (f"ours {MINUS} paper {signed(summary.value - published.value, metric.decimals)}",)
-    )
-    return f"paper {paper_figure(published, metric.decimals)}", *apart
+    paper = f"paper {paper_figure(published, metric.decimals)}"
+    if summary.value is None:
+        return (paper,)
+    return paper, f"ours {MINUS} paper {signed(summary.value - published.value, metric.decimals)}"
 
 
 def _published_note(analysis: Analysis, metric: Metric) -> str:
