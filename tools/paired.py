@@ -9,7 +9,7 @@ import numpy as np
 
 from common.metrics import Bootstrap
 
-__all__ = ["LEAST_SUBJECTS", "Difference", "Resampled", "differences", "mean_of"]
+__all__ = ["LEAST_SUBJECTS", "Difference", "Resampled", "differences", "maximum_of_mean", "mean_of"]
 
 LEAST_SUBJECTS = 5  # resampling fewer says nothing
 
@@ -39,6 +39,17 @@ def mean_of(values: np.ndarray) -> Resampled:
         values: of the cases, (N,).
     """
     return lambda weights: weights @ values / weights.sum(axis=1)
+
+
+def maximum_of_mean(curves: np.ndarray) -> Resampled:
+    """Return the greatest value of the mean of N curves, as a figure that can be resampled.
+
+    Each resample has its own mean curve and so, perhaps, its maximum at another threshold.
+
+    Args:
+        curves: of the cases, (N, T), at T thresholds.
+    """
+    return lambda weights: (weights @ curves / weights.sum(axis=1, keepdims=True)).max(axis=1)
 
 
 def differences(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,10 @@ from common.data.provenance import provenance
 from common.data.video import write_mask_png
 from common.errors import InputError
 from common.handlers.compared_models import RESULTS, SUMMARY, ComparedModel, compared_models, mask_file
+from common.handlers.frame_overlays import FrameOverlay, check_file_id, spread_frames, write_overlays
 from common.handlers.frame_pictures import panel_rows, random_frames, save_curves, worst_frames
 from common.handlers.frame_summary import FrameSummary
-from common.metrics import ClassificationMetric, FrameResults, FrameSegmentationMetric
+from common.metrics import ClassificationMetric, FrameResults, FrameSegmentationMetric, SegmentationScores
 from common.metrics.frame_evaluation import FrameEvaluator
 from common.metrics.score_tables import (
     COMPARISON_COLUMNS,
@@ -48,6 +49,7 @@ class FrameReport:
     - ``scores.csv``, ``scores.md`` and ``summary.json``: the evaluations' scores with confidence intervals;
     - ``roc.png`` and ``pr.png``; ``panel_random.png`` and ``panel_worst.png`` (the paper's figures 7 and 8);
     - ``masks/ID.png``: the masks of stage 2, the gate left out;
+    - ``overlays/ID.jpg``, if they are wanted: a few frames with the outlines of mask and reference;
     - ``comparisons.csv``, where there is something to be compared with.
 
     Args:
@@ -66,6 +68,8 @@ class FrameReport:
         name: what the model is called in tables and pictures; by default the output folder's name.
         panel_frames: how many frames a panel shows at most; 0 for no panels.
         save_masks: whether to write the masks; panels of later evaluations show them.
+        overlays: whether to draw the frames that stand for all by DSC (:func:`.frame_overlays.spread_frames`): of
+            stage 2 by itself on the positives and on all frames, and of both stages from end to end; at most 27.
         evaluated: the items that will be evaluated, where they are known beforehand: ``compare_with`` is then checked
             against them at once, and not only after all frames were segmented.
 
@@ -94,6 +98,7 @@ class FrameReport:
         name: str | None = None,
         panel_frames: int = 6,
         save_masks: bool = True,
+        overlays: bool = False,
         evaluated: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         self.folder, self.frames = Path(output_dir).resolve(), frames
@@ -106,8 +111,9 @@ class FrameReport:
         if panel_frames < 0:
             raise InputError(f"panel_frames={panel_frames}", "is not a number of frames", "use 0 or more")
         self.name, self.panel_frames, self.save_masks = str(name or self.folder.name), int(panel_frames), save_masks
-        for frame in frames if save_masks else ():
-            _check_id(frame)
+        self.overlays = overlays
+        for frame in frames if save_masks or overlays else ():
+            check_file_id(frame.id)
         folders = [compare_with] if isinstance(compare_with, str | Path) else list(compare_with)
         self.compared = compared_models(folders, self.folder, self.name)
         ids = (
@@ -119,7 +125,7 @@ class FrameReport:
             model.check_frames(ids, exactly=evaluated is not None)
         self.presence = ClassificationMetric(threshold=self.gate_threshold)
         self.counts = FrameSegmentationMetric(threshold=self.threshold)
-        # Of each frame, by number: size and packed bits of the mask, for the panels.
+        # Of each frame, by number: size and packed bits of the mask, for panels and overlays.
         self._masks: dict[int, tuple[tuple[int, int], bytes]] = {}
 
     def attach(self, engine: Engine) -> None:
@@ -145,7 +151,7 @@ class FrameReport:
         self.counts([output["prob"] for output in outputs], [output["label"] for output in outputs], frame=numbers)
         for number, output in zip(numbers, outputs, strict=True):
             mask = np.asarray((output["prob"][0].detach().float() >= self.threshold).cpu())
-            if self.panel_frames:
+            if self.panel_frames or self.overlays:
                 self._masks[number] = (mask.shape, zlib.compress(np.packbits(mask).tobytes(), 1))
             if self.save_masks:
                 write_mask_png(mask_file(self.folder, self.frames[number].id), mask.astype(np.uint8) * 255)
@@ -174,6 +180,7 @@ class FrameReport:
         self._write_scores(results, compared)
         save_curves(self.folder, [(self.name, results), *((model.name, model.results) for model in compared)])
         self._save_panels(results, compared, masks)
+        write_overlays(self.folder, self._overlays(results, masks) if self.overlays else ())
         if mismatches:  # only now, so that the evaluation itself is not lost
             raise mismatches[0]
 
@@ -215,9 +222,7 @@ class FrameReport:
         number = dict(zip(results.ids, results.counts.numbers, strict=True))
 
         def own(frame: str, size: tuple[int, int]) -> np.ndarray:
-            shape, bits = masks[number[frame]]
-            values = np.unpackbits(np.frombuffer(zlib.decompress(bits), np.uint8), count=shape[0] * shape[1])
-            return values.reshape(shape)
+            return _unpacked(*masks[number[frame]])
 
         models = [(results, own), *((model.results, model.mask) for model in compared)]
         names = [self.name, *(model.name for model in compared)]
@@ -227,9 +232,24 @@ class FrameReport:
             else:
                 (self.folder / file).unlink(missing_ok=True)
 
+    def _overlays(
+        self, results: FrameResults, masks: Mapping[int, tuple[tuple[int, int], bytes]]
+    ) -> Iterator[FrameOverlay]:
+        ids, positive = results.ids, np.flatnonzero(results.counts.present)
+        alone, gated = (
+            SegmentationScores(counts).frames["DSC"]
+            for counts in (results.counts, results.counts.gated(results.opened()))
+        )
+        of_positives = [int(positive[at]) for at in spread_frames(alone[positive], [ids[at] for at in positive])]
+        for at in dict.fromkeys([*of_positives, *spread_frames(alone, ids), *spread_frames(gated, ids)]):
+            number = results.counts.numbers[at]
+            frame, mask = self.frames[number], _unpacked(*masks[number])
+            words = f"DSC {alone[at]:.2f}"
+            if self.gate_threshold > 0:  # else there may be no stage 1
+                words = f"p {results.presence.probabilities[at]:.2f} · {words}"
+            yield FrameOverlay(frame.id, frame.image, frame.mask, mask, words)
 
-def _check_id(frame: LabelledFrame) -> None:
-    """Fail where a mask that is called after a frame would lie outside of the folder."""
-    path = PurePosixPath(frame.id)
-    if path.is_absolute() or ".." in path.parts or "\0" in frame.id or not path.parts:
-        raise InputError(f"frame id {frame.id[:100]!a}", "cannot be a file's name", "mend the datalist")
+
+def _unpacked(shape: tuple[int, int], bits: bytes) -> np.ndarray:
+    values = np.unpackbits(np.frombuffer(zlib.decompress(bits), np.uint8), count=shape[0] * shape[1])
+    return values.reshape(shape)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from ignite.engine import Engine, Events
@@ -14,7 +15,8 @@ from ignite.engine import Engine, Events
 from common.data.atomic import write_csv, write_json
 from common.data.frames import LabelledFrame
 from common.data.provenance import provenance
-from common.metrics import Bootstrap, ClassificationMetric
+from common.handlers.frame_overlays import FrameOverlay, check_file_id, spread_frames, write_overlays
+from common.metrics import Bootstrap, ClassificationMetric, FramePresence
 
 __all__ = ["PresenceReport"]
 
@@ -27,7 +29,8 @@ _COLUMNS = ("id", "patient", "present", "p_present")
 class PresenceReport:
     """Write ``frames.csv`` (a row for each frame) and ``summary.json`` (scores with 95 % intervals over patients).
 
-    The scores are those of :class:`common.metrics.ClassificationScores`.
+    The scores are those of :class:`common.metrics.ClassificationScores`. ``overlays/ID.jpg`` are pictures of a few
+    frames, if they are wanted.
 
     Args:
         output_dir: the folder.
@@ -37,6 +40,11 @@ class PresenceReport:
         settings: for the provenance.
         threshold: from which probability on a frame counts as one with the tissue.
         seed: of the resamples.
+        overlays: whether to draw the frames that stand for all by how far the probability is from the truth
+            (:func:`.frame_overlays.spread_frames`), with what is drawn on them outlined.
+
+    Raises:
+        InputError: a frame's id cannot be a file's name.
 
     It takes from the engine's output ``prob``, (1,) probabilities, and ``label``; from its batch ``number``.
     """
@@ -50,10 +58,14 @@ class PresenceReport:
         settings: Mapping[str, Any] | None = None,
         threshold: float = 0.5,
         seed: int = 0,
+        overlays: bool = False,
     ) -> None:
         self.folder, self.frames = Path(output_dir).resolve(), frames
         self.bundle_root, self.weights, self.settings = bundle_root, weights, dict(settings or {})
         self.threshold, self.seed = float(threshold), int(seed)
+        self.overlays = overlays
+        for frame in frames if overlays else ():
+            check_file_id(frame.id)
         self.presence = ClassificationMetric(threshold=self.threshold)
 
     def attach(self, engine: Engine) -> None:
@@ -107,3 +119,11 @@ class PresenceReport:
             len(rows), summary["positives"], intervals["AUROC"].value, intervals["AUROC"].low, intervals["AUROC"].high,
             self.folder,
         )  # fmt: skip
+        write_overlays(self.folder, self._overlays(found) if self.overlays else ())
+
+    def _overlays(self, found: FramePresence) -> Iterator[FrameOverlay]:
+        of = [self.frames[number] for number in found.numbers]
+        off = np.abs(found.present - found.probabilities)
+        for at in spread_frames(-off, [frame.id for frame in of]):
+            words = f"p {found.probabilities[at]:.2f} · {'present' if found.present[at] else 'absent'}"
+            yield FrameOverlay(of[at].id, of[at].image, of[at].mask, None, words)

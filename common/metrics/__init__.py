@@ -13,6 +13,7 @@ from .classification import (
 )
 from .frame_results import EVALUATIONS, FrameResults
 from .frame_segmentation import SEGMENTATION_SCORES, FrameCounts, FrameSegmentationMetric, SegmentationScores
+from .sequence_curves import SequenceCurves
 from .structure_dice import (
     StructureDiceMetric,
     VoxelAccuracyMetric,
@@ -22,11 +23,12 @@ from .structure_dice import (
     named_right,
 )
 from .surface_distance import SurfaceDistances, surface_distances
-from .video_segmentation import SCORES, VideoScores, VideoSegmentationMetric, flicker
+from .video_segmentation import CURVES, SCORES, VideoScores, VideoSegmentationMetric, flicker
 from .volumes import structure_volumes, voxel_counts, voxel_volume
 
 __all__ = [
     "CLASSIFICATION_SCORES",
+    "CURVES",
     "EVALUATIONS",
     "SCORES",
     "SEGMENTATION_SCORES",
@@ -39,6 +41,7 @@ __all__ = [
     "FrameSegmentationMetric",
     "Interval",
     "SegmentationScores",
+    "SequenceCurves",
     "Statistic",
     "StructureDiceMetric",
     "SurfaceDistances",

@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from monai.data import MetaTensor
 from monai.metrics import CumulativeIterationMetric, compute_dice
 
-__all__ = ["SCORES", "VideoScores", "VideoSegmentationMetric", "flicker"]
+__all__ = ["CURVES", "LEVELS", "SCORES", "VideoScores", "VideoSegmentationMetric", "curve_scores", "flicker"]
 
 SCORES = ("maxDice", "maxIoU", "meanSpe", "maxSpe", "meanSen", "MAE", "Dice")
+CURVES = ("Dice", "IoU", "specificity", "sensitivity")
 
-_LEVELS = 256  # thresholds 0/255 to 255/255
+LEVELS = 256  # thresholds 0/255 to 255/255
 
 
 @dataclass(frozen=True)
@@ -93,35 +94,48 @@ class VideoSegmentationMetric(CumulativeIterationMetric):
         """Return for each sequence its curves and its means.
 
         Returns:
-            By number: (4, 256), float64, Dice, IoU, specificity and sensitivity at thresholds 0/255 to 255/255; and
-            (2,), MAE and Dice at 0.5. Sequences without a frame to score have NaN.
+            By number: (4, 256), float64, ``CURVES`` at thresholds 0/255 to 255/255; and (2,), MAE and Dice at 0.5.
+            Sequences without a frame to score have NaN.
         """
+        rows, histograms, means = self._scored()
+        return {
+            sequence: (_curves(histograms[chosen]).mean(dim=0), means[chosen].nanmean(dim=0))
+            for sequence, chosen in ((sequence, list(frames.values())) for sequence, frames in rows.items())
+        }
+
+    def frame_dices(self) -> dict[int, dict[int, float]]:
+        """Return Dice at 0.5 of each frame that counts, by sequence and frame; NaN where nothing is drawn."""
+        rows, _, means = self._scored()
+        return {
+            sequence: {frame: float(means[row, 1]) for frame, row in frames.items()}
+            for sequence, frames in rows.items()
+        }
+
+    def _scored(self) -> tuple[dict[int, dict[int, int]], torch.Tensor, torch.Tensor]:
+        """Return by sequence and frame, in order, the rows of those that count; histograms and means of all rows."""
         buffer = self.get_buffer()
         if buffer is None:
-            return {}
+            return {}, torch.empty(0), torch.empty(0)
         places, histograms, means = (part.cpu() for part in buffer)
         # A frame comes twice where there are fewer cases than processes, or clips overlap.
         last = {tuple(place): row for row, place in enumerate(places.tolist())}
         frames_of: dict[int, dict[int, int]] = {}
         for (sequence, frame), row in sorted(last.items()):
             frames_of.setdefault(sequence, {})[frame] = row
-        result = {}
-        for sequence, rows in frames_of.items():
-            chosen = list(rows.values())
-            chosen = chosen[1:-1] if self.drop_ends else chosen
-            result[sequence] = (_curves(histograms[chosen]).mean(dim=0), means[chosen].nanmean(dim=0))
-        return result
+        ends = slice(1, -1) if self.drop_ends else slice(None)
+        chosen = {sequence: dict(list(rows.items())[ends]) for sequence, rows in frames_of.items()}
+        return chosen, histograms, means
 
     def scores(self) -> VideoScores:
         """Return all scores of what was collected, over all processes."""
         curves = self.curves()
         scored = {sequence: parts for sequence, parts in curves.items() if not parts[0].isnan().any()}
         unscored = sorted(set(curves) - set(scored))
-        sequences = {sequence: _scores(*parts) for sequence, parts in scored.items()}
+        sequences = {sequence: curve_scores(*parts) for sequence, parts in scored.items()}
         if not scored:
             return VideoScores(dict.fromkeys(SCORES, float("nan")), sequences, unscored)
         overall = [torch.stack(parts) for parts in zip(*scored.values(), strict=True)]
-        return VideoScores(_scores(overall[0].mean(dim=0), overall[1].nanmean(dim=0)), sequences, unscored)
+        return VideoScores(curve_scores(overall[0].mean(dim=0), overall[1].nanmean(dim=0)), sequences, unscored)
 
     def aggregate(self, reduction: Any = None) -> torch.Tensor:
         """Return the score that was chosen, a scalar."""
@@ -171,12 +185,12 @@ def _histograms(levels: torch.Tensor, reference: torch.Tensor) -> tuple[torch.Te
         levels: 0..255, one dimension.
         reference: booleans, the same shape.
     """
-    counts = torch.bincount(reference * _LEVELS + levels, minlength=2 * _LEVELS).reshape(2, _LEVELS)
+    counts = torch.bincount(reference * LEVELS + levels, minlength=2 * LEVELS).reshape(2, LEVELS)
     low, high = int(levels.min()), int(levels.max())
-    low, span = (low, high - low) if high > low else (0, _LEVELS - 1)
+    low, span = (low, high - low) if high > low else (0, LEVELS - 1)
     # In whole numbers p >= k/255 holds exactly when the floor does, which rounding would spoil.
-    above = (torch.arange(_LEVELS) - low).clamp(0, span)
-    histogram = torch.zeros_like(counts).index_add_(1, (_LEVELS - 1) * above // span, counts)
+    above = (torch.arange(LEVELS) - low).clamp(0, span)
+    histogram = torch.zeros_like(counts).index_add_(1, (LEVELS - 1) * above // span, counts)
     off = torch.stack([above, span - above])
     return histogram.int(), ((counts * off).sum().double() / (span * len(levels))).float()
 
@@ -192,7 +206,13 @@ def _curves(histograms: torch.Tensor) -> torch.Tensor:
     return curves.where(tp[:, None] > 0, 0.0).nan_to_num(0.0)
 
 
-def _scores(curves: torch.Tensor, means: torch.Tensor) -> dict[str, float]:
+def curve_scores(curves: torch.Tensor, means: torch.Tensor) -> dict[str, float]:
+    """Return the scores of a sequence, or of a set, by the names in ``SCORES``.
+
+    Args:
+        curves: (4, 256), ``CURVES``.
+        means: (2,), MAE and Dice at 0.5.
+    """
     dice, iou, specificity, sensitivity = curves
     error, dice_at_half = means
     values = (dice.max(), iou.max(), specificity.mean(), specificity.max(), sensitivity.mean(), error, dice_at_half)

@@ -14,21 +14,22 @@ _GROUND, _SHADE = 16, 0.7  # what lies behind the text: this grey, with this sha
 _TEXT = 235
 
 
-def draw_caption(picture: np.ndarray, text: str) -> np.ndarray:
+def draw_caption(picture: np.ndarray, text: str, size: int | None = None) -> np.ndarray:
     """Write a line of text on a darkened bar in a frame's lower left corner; the rest stays as it is.
 
-    The letters are a thirty-second of the shorter side high, at least 8 pixels; less, down to 6, where the text would
-    be wider than the picture. What does not fit even then is cut off.
+    The letters become smaller, down to 6 pixels, where the text would be wider than the picture. What does not fit even
+    then is cut off.
 
     Args:
         picture: uint8 RGB, (H, W, 3).
         text: a few words.
+        size: of the font in pixels; by default a twenty-eighth of the shorter side, at least 8.
 
     Returns:
         A new picture.
     """
     height, width = picture.shape[:2]
-    size = max(_SMALLEST_LEGIBLE, round(min(height, width) / 28))
+    size = size or max(_SMALLEST_LEGIBLE, round(min(height, width) / 28))
     while size > _SMALLEST and _letters(text, size).shape[1] > width:
         size -= 1
     drawn = picture.copy()

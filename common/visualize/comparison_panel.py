@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from common.data.atomic import atomic_path
 from common.visualize.model_colors import model_color
 from common.visualize.outline import OUTLINE_COLOR, draw_outline
+from common.visualize.scaled_mask import scaled_mask
 
 __all__ = ["PanelMask", "PanelRow", "draw_panel", "save_panel"]
 
@@ -125,7 +126,7 @@ def _draw_row(page: Image.Image, row: PanelRow, size: tuple[int, int], lefts: Se
     draw = ImageDraw.Draw(page)
     picture = np.asarray(Image.fromarray(row.picture).resize(size, Image.Resampling.LANCZOS))
     present = bool(np.any(row.reference))
-    outlined = draw_outline(picture, _scaled(row.reference, size), OUTLINE_COLOR)
+    outlined = draw_outline(picture, scaled_mask(row.reference, size), OUTLINE_COLOR)
     # A picture that is narrower than its cell stands at its left, above its caption.
     for left, cell in zip(lefts, (picture, outlined), strict=False):
         page.paste(Image.fromarray(cell), (left, top))
@@ -144,7 +145,7 @@ def _draw_row(page: Image.Image, row: PanelRow, size: tuple[int, int], lefts: Se
 def _model_cell(
     picture: np.ndarray, found: PanelMask, size: tuple[int, int], color: tuple[int, int, int]
 ) -> Image.Image:
-    mask = np.zeros(picture.shape[:2], bool) if found.mask is None else _scaled(found.mask, size)
+    mask = np.zeros(picture.shape[:2], bool) if found.mask is None else scaled_mask(found.mask, size)
     if found.opened:
         cell = Image.fromarray(draw_outline(picture, mask, color))
     else:
@@ -179,13 +180,6 @@ def _fitted(shape: tuple[int, ...]) -> tuple[int, int]:
     height, width = shape[:2]
     scale = min(_CELL / width, _TALLEST / height)
     return max(1, round(width * scale)), max(1, round(height * scale))
-
-
-def _scaled(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return a mask at a (width, height), a small thing in it not lost."""
-    values = Image.fromarray(np.where(np.asarray(mask) != 0, 255, 0).astype(np.uint8))
-    scaled = np.asarray(values.resize(size, Image.Resampling.BOX))
-    return scaled >= min(128, max(1, int(scaled.max())))
 
 
 def _write(

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from ignite.engine import Events
 from PIL import Image
 
+from common.handlers.frame_overlays import overlays_in
 from tests.bundles.bundle_test_base import Mistake, read_csv, read_json
-from tests.bundles.runs import run, run_in_ranks, undone, workflow
+from tests.bundles.runs import content_of, run, run_in_ranks, undone, workflow
 from tests.bundles.video_bundle_tests import BrightFrames, VideoBundleTests
 from tests.common.data.video.dataset_files import write_picture
 from tests.common.data.video.dataset_files import write_video as write_lossless_video
@@ -103,7 +104,8 @@ class ClipBundleTests(VideoBundleTests):
     def evaluated(self, bright: dict[str, Any], dataset: Path, shared: Path) -> Path:
         """The evaluation of all sequences with a network whose probabilities are known."""
         output = shared / "evaluated"
-        run(self.root, "evaluate", part="all", dataset_dir=str(dataset), output_dir=str(output), **bright)
+        ids = {**bright, "dataset_dir": str(dataset), "overlays": "true"}
+        run(self.root, "evaluate", part="all", output_dir=str(output), **ids)
         return output
 
     def brute_force(self, dataset: Path, name: str) -> tuple[np.ndarray, float, float, float, float]:
@@ -170,6 +172,15 @@ class ClipBundleTests(VideoBundleTests):
         assert 0.5 < summary["maxDice"] < 1 and summary["flicker"] > 0
         assert (summary["sequences"], summary["frames"]) == (5, sum(length - 2 for _, length, _ in SEQUENCES.values()))
 
+    def test_what_an_evaluation_leaves(self, evaluated):
+        names = {path.name for path in evaluated.iterdir()}
+        assert names == {"curves.npz", "log.txt", "overlays", "sequences.csv", "summary.json"}
+        pictures = overlays_in(evaluated)
+        assert pictures.keys() == SEQUENCES.keys()
+        for name, (_, _, (height, width)) in SEQUENCES.items():
+            with Image.open(pictures[name]) as image:
+                assert image.size == (320, round(320 * height / width))
+
     @pytest.mark.parametrize("part", ["validation", "test", "heldout", "all"])
     def test_parts(self, part, bright, dataset, tmp_path):
         run(self.root, "evaluate", part=part, dataset_dir=str(dataset), output_dir=str(tmp_path), **bright)
@@ -209,9 +220,14 @@ class ClipBundleTests(VideoBundleTests):
             made.parser.parse(reset=True)
             assert len(made.parser.get_parsed_content("cases").part(part)) == clips
         ids = {**self.tiny, "dataset_dir": str(dataset), "part": part, "checkpoint": str(trained / "model.pt")}
+        ids["overlays"] = "true"
         run(self.root, "evaluate", **ids, output_dir=str(tmp_path / "one"))
         run_in_ranks(self.root, "evaluate", 2, **ids, output_dir=tmp_path / "two")
-        assert (tmp_path / "one" / "sequences.csv").read_bytes() == (tmp_path / "two" / "sequences.csv").read_bytes()
+        one, two = (content_of(tmp_path / name) for name in ("one", "two"))
+        same = [name for name in one if name.endswith((".csv", ".npz", ".jpg"))]
+        sequences = {"heldout": 2, "validation": 1}[part]  # a picture of each, a table and its curves
+        assert one.keys() == two.keys() and len(same) == sequences + 2
+        assert all(one[name] == two[name] for name in same)
         one, two = (read_json(tmp_path / name / "summary.json") for name in ("one", "two"))
         assert {**one, "provenance": None} == {**two, "provenance": None}
 

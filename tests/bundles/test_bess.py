@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
+from common.handlers.frame_overlays import overlays_in
 from common.metrics import EVALUATIONS
 from common.networks import TwoStage
 from tests.bundles.bundle_test_base import Mistake, read_csv, read_json
@@ -370,7 +371,7 @@ class TestBESS(VideoBundleTests):
     @pytest.fixture(scope="class")
     def evaluated(self, released: Path, dataset: Path, shared: Path) -> Path:
         """The evaluation of all frames with random weights and a gate that some of them pass."""
-        ids = {**self.tiny, "dataset_dir": str(dataset), "samples": 50, "panel_frames": 2}
+        ids = {**self.tiny, "dataset_dir": str(dataset), "samples": 50, "panel_frames": 2, "overlays": "true"}
         run(released, "evaluate", **ids, part="all", output_dir=str(shared / "first"))
         probabilities = [float(row["p_present"]) for row in read_csv(shared / "first" / "frames.csv")]
         ids["gate_threshold"] = float(np.median(probabilities))
@@ -421,9 +422,11 @@ class TestBESS(VideoBundleTests):
     def test_what_an_evaluation_leaves(self, evaluated):
         names = {path.name for path in evaluated.iterdir()}
         assert names == {
-            "frames.csv", "frames.npz", "log.txt", "masks", "panel_random.png", "panel_worst.png", "pr.png", "roc.png",
-            "scores.csv", "scores.md", "summary.json",
+            "frames.csv", "frames.npz", "log.txt", "masks", "overlays", "panel_random.png", "panel_worst.png", "pr.png",
+            "roc.png", "scores.csv", "scores.md", "summary.json",
         }  # fmt: skip
+        pictures = overlays_in(evaluated)
+        assert 9 <= len(pictures) <= 27 and pictures.keys() <= {row["id"] for row in read_csv(evaluated / "frames.csv")}
 
     def test_models_are_compared(self, evaluated, released, trained, dataset, tmp_path):
         ids = {**self.tiny, "dataset_dir": str(dataset), "samples": 50, "panel_frames": 2, "part": "all"}
@@ -436,13 +439,13 @@ class TestBESS(VideoBundleTests):
     @pytest.mark.parametrize(("part", "frames"), [("heldout", 17), ("validation", 8)])
     def test_evaluation_in_two_processes_is_that_of_one(self, part, frames, dataset, trained, tmp_path):
         ids = {**self.tiny, "dataset_dir": str(dataset), "part": part, "checkpoint": str(trained / "model.pt")}
-        ids |= {"samples": 50, "panel_frames": 2, "model_name": "model"}
+        ids |= {"samples": 50, "panel_frames": 2, "model_name": "model", "overlays": "true"}
         run(self.root, "evaluate", **ids, output_dir=str(tmp_path / "one"))
         run_in_ranks(self.root, "evaluate", 2, **ids, output_dir=tmp_path / "two")
         assert len(read_csv(tmp_path / "one" / "frames.csv")) == frames
         one, two = (content_of(tmp_path / name) for name in ("one", "two"))
         assert one.keys() == two.keys()
-        same = [name for name in one if name.endswith((".csv", ".png"))]
+        same = [name for name in one if name.endswith((".csv", ".png", ".jpg"))]
         assert len(same) > frames and all(one[name] == two[name] for name in same)
         one, two = (read_json(tmp_path / name / "summary.json") for name in ("one", "two"))
         assert {**one, "provenance": None} == {**two, "provenance": None}

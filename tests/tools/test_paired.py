@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from common.metrics import Bootstrap
-from tools.paired import Difference, differences, mean_of
+from tools.paired import Difference, differences, maximum_of_mean, mean_of
 
 FIRST = np.array([0.2, 0.4, 0.4, 0.6, 0.5, 0.3])
 SECOND = FIRST + np.array([0.1, 0.2, -0.1, 0.1, 0.3, 0.0])
@@ -15,6 +15,13 @@ def test_a_mean_of_resamples():
     weights = np.array([[1, 1, 1, 1, 1, 1], [0, 2, 2, 0, 0, 0]])
     assert mean_of(FIRST)(weights) == pytest.approx([0.4, 0.4])
     assert mean_of(SECOND)(weights) == pytest.approx([0.5, 0.45])
+
+
+def test_the_maximum_of_a_mean_curve_is_found_anew_in_each_resample():
+    """At the threshold where one curve is high the other is low: the mean curve is flat, a resample's is not."""
+    curves = np.array([[0.0, 0.8, 0.2], [0.0, 0.4, 0.8]])
+    weights = np.array([[1, 1], [2, 0], [0, 2], [1, 3]])
+    assert maximum_of_mean(curves)(weights) == pytest.approx([0.6, 0.8, 0.8, 0.65])
 
 
 def test_the_same_as_the_bootstrap_of_the_differences():

@@ -37,6 +37,7 @@ def gather(
     rows = chosen_rows(table, options)
     scores: list[Score] = []
     figures: list[Figure] = []
+    pictures: dict[tuple[str, int | None, str], Path] = {}
     folds: Sequence[int | None] = options.folds if table.num_folds > 1 else [None]
     for row in rows:
         of_row: list[Figure] = []
@@ -47,6 +48,8 @@ def gather(
                 found, other = table.read(row, job.folder, fold)
                 scores += found
                 of_row += other
+                made = table.pictures(job.folder)
+                pictures |= {(row.model.key, fold, case): path for case, path in made.items()}
         figures += _over_folds(of_row)
     return Results(
         table=table.name,
@@ -58,12 +61,15 @@ def gather(
         scores=scores,
         figures=figures,
         jobs=[_job(table, options, jobs, key, _owner(jobs, key, [row.model.key for row in rows])) for key in jobs],
+        pictures=pictures,
+        picture_note=table.picture_note,
         structures=_seen(table, scores),
         data=_data(options, splits),
         splits={}
         if splits is None
         else {f: {p: list(c) for p, c in parts.items()} for f, parts in splits.folds.items()},
         never_tested=[] if splits is None else splits.never_tested,
+        fold_note=table.fold_note,
         cautions=_cautions(table, options, splits),
         versions={name: version(name) for name in _LIBRARIES},
         seeds={key: options.seed for key, job in jobs.items() if job.step.trains},
@@ -125,7 +131,6 @@ def _job(table: Table, options: Options, jobs: Mapping[str, PlannedJob], key: st
         selected_by=_selected_by(history, options.weights) if trains and done else "",
         weights_sha256=sha256_of(weights) if trains and done and weights.is_file() else "",
         history=history if trains and history.is_file() else None,
-        pictures=table.pictures(job.folder) if done and not trains else {},
     )
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+import numpy as np
+
 __all__ = ["Figure", "Job", "Metric", "Model", "Published", "Results", "Score", "State"]
 
 
@@ -20,7 +22,8 @@ class Metric:
         unit: such as ``mm``; empty for shares.
         higher_is_better: whether; None where neither is (a number of parameters).
         decimals: how many a table shows.
-        statistic: how a set's figure comes from its cases: ``mean``, or ``auroc``, which needs each score's ``truth``.
+        statistic: how a set's figure comes from its cases: ``mean``; ``auroc``, which needs each score's ``truth``; or
+            ``maximum``, the greatest value of the mean of the cases' curves, which needs each score's ``curve``.
     """
 
     key: str
@@ -55,12 +58,14 @@ class Model:
         title: how tables name it.
         published: the paper's figures by the metric's key; what is not there was not published.
         note: how ours differs from the paper's, if it does; a sentence.
+        published_folds: the paper's figures of single folds by the metric's key, then by our number of the fold.
     """
 
     key: str
     title: str
     published: dict[str, Published] = field(default_factory=dict)
     note: str = ""
+    published_folds: dict[str, dict[int, Published]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ class Score:
         value: the figure.
         structure: of a structure of the case; empty for the case as a whole.
         truth: what is true of the case, where the metric's statistic needs it (0 or 1).
+        curve: of the case over thresholds, (T,), where the metric's statistic needs it; ``value`` is its maximum.
     """
 
     model: str
@@ -86,6 +92,7 @@ class Score:
     value: float
     structure: str = ""
     truth: float | None = None
+    curve: np.ndarray | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -135,7 +142,6 @@ class Job:
             validation part (epoch 12 of 40)`` or ``last epoch``.
         weights_sha256: of a training.
         history: of a training: its ``history.csv`` (a row an epoch; columns ``epoch``, ``loss``, ``val_...``).
-        pictures: of an evaluation: a picture for each case that has one (PNG or JPEG).
     """
 
     key: str
@@ -150,7 +156,6 @@ class Job:
     selected_by: str = ""
     weights_sha256: str = ""
     history: Path | None = None
-    pictures: dict[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -167,10 +172,13 @@ class Results:
         scores: of all cases that were evaluated.
         figures: what is not of cases.
         jobs: all that the table needs, done or not.
+        pictures: PNG or JPEG by model, fold and case, where there is one.
+        picture_note: what they show; a sentence or two.
         structures: in the order of tables and plots; empty where cases are scored as a whole only.
         data: of the data set: name and value, such as ``cases: 62``, ``SHA-256 of the list: ...``.
         splits: of each fold: name of a part (``train``, ``validation``, ``test``) and its cases.
         never_tested: cases of no fold's test part.
+        fold_note: what has to be known of the paper's folds, where it has figures of them; a sentence or two.
         cautions: what this run cannot show (shortened, phantoms, another data set than the paper's), a sentence each.
         versions: of libraries, by name.
         seeds: of each training.
@@ -185,10 +193,13 @@ class Results:
     scores: Sequence[Score] = ()
     figures: Sequence[Figure] = ()
     jobs: Sequence[Job] = ()
+    pictures: dict[tuple[str, int | None, str], Path] = field(default_factory=dict)
+    picture_note: str = ""
     structures: Sequence[str] = ()
     data: dict[str, str] = field(default_factory=dict)
     splits: dict[int, dict[str, list[str]]] = field(default_factory=dict)
     never_tested: Sequence[str] = ()
+    fold_note: str = ""
     cautions: Sequence[str] = ()
     versions: dict[str, str] = field(default_factory=dict)
     seeds: dict[str, int] = field(default_factory=dict)

@@ -97,6 +97,8 @@ class Table:
         quick: ids of all runs with ``--quick``.
         quick_rows: which rows ``--quick`` takes; empty: all.
         pictures: from the folder of an evaluation to pictures by case.
+        picture_note: what they show; a sentence or two.
+        fold_note: what has to be known of the paper's folds, where it has figures of them; a sentence or two.
         cautions: what holds of every run of this table, a sentence each.
         data: whether it needs a data set.
     """
@@ -114,6 +116,8 @@ class Table:
     quick: Mapping[str, Any] = field(default_factory=dict)
     quick_rows: Sequence[str] = ()
     pictures: Callable[[Path], dict[str, Path]] = lambda folder: {}
+    picture_note: str = ""
+    fold_note: str = ""
     cautions: Sequence[str] = ()
     data: bool = True
 

@@ -16,7 +16,8 @@ from PIL import Image
 
 from common.data.frames import LabelledFrame
 from common.errors import InputError
-from common.handlers import frame_report
+from common.handlers import frame_overlays, frame_report
+from common.handlers.frame_overlays import overlays_in
 from common.metrics import EVALUATIONS, FrameResults
 from common.metrics.frame_evaluation import EVALUATED_SCORES, FrameEvaluator
 from common.visualize.comparison_panel import PanelRow
@@ -205,7 +206,50 @@ class TestFrames:
         frames[3] = replace(frames[3], id=name)
         with pytest.raises(InputError, match="cannot be a file's name; mend the datalist"):
             report(tmp_path, frames)
+        with pytest.raises(InputError, match="cannot be a file's name; mend the datalist"):
+            report(tmp_path, frames, save_masks=False, overlays=True)
         report(tmp_path, frames, save_masks=False)
+
+
+class TestOverlays:
+    @pytest.fixture
+    def drawn(self, quick, monkeypatch) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray, str]]:
+        """Record what is drawn, by file."""
+        found = {}
+        monkeypatch.setattr(frame_overlays, "save_outlined", lambda path, *what: found.update({path.name: what}))
+        return found
+
+    @pytest.mark.parametrize("gate", [0.0, 0.5])
+    def test_what_they_show(self, tmp_path, frames, drawn, gate):
+        run(report(tmp_path, frames, overlays=True, panel_frames=0, save_masks=False, gate_threshold=gate))
+        assert drawn.keys() == {f"{number}.jpg" for number in EVALUATED}
+        for number in EVALUATED:
+            picture, drawn_reference, mask, caption = drawn[f"{number}.jpg"]
+            p_present, probabilities = stages(1, number)
+            assert (picture == 20 * number).all() and (drawn_reference == reference(number)).all()
+            assert ((mask > 0) == (probabilities >= 0.5)).all()
+            alone = f"DSC {dice(1, number, gate=0):.2f}"  # whether or not the gate lets it
+            assert caption.startswith(f"p {p_present:.2f} · {alone} · marks " if gate else f"{alone} · marks ")
+
+    def test_they_stand_for_all(self, tmp_path, frames, drawn, monkeypatch):
+        """Three of each ranking, so that best, median and worst of stage 2 and of both stages are there."""
+        monkeypatch.setattr(frame_overlays, "_COUNT", 3)
+        run(report(tmp_path, frames, overlays=True))
+        wanted = set()
+        for gate, numbers in ((0, [n for n in EVALUATED if PRESENT[n]]), (0, EVALUATED), (0.5, EVALUATED)):
+            order = sorted(numbers, key=lambda number: (-dice(1, number, gate), frames[number].id))
+            wanted |= {order[0], order[(len(order) - 1) // 2], order[-1]}
+        assert drawn.keys() == {f"{number}.jpg" for number in wanted} and len(wanted) < len(EVALUATED)
+
+    def test_one_class_only(self, tmp_path, frames, drawn):
+        run(report(tmp_path, frames, overlays=True), numbers=(2, 4))
+        assert drawn.keys() == {"2.jpg", "4.jpg"}
+
+    def test_they_are_off_by_default_and_do_not_outlive_their_evaluation(self, quick, tmp_path, frames):
+        run(report(tmp_path, frames, overlays=True))
+        assert len(overlays_in(tmp_path / "one")) == len(EVALUATED)
+        run(report(tmp_path, frames))
+        assert overlays_in(tmp_path / "one") == {}
 
 
 class TestPanels:

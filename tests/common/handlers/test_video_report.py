@@ -11,8 +11,11 @@ import torch
 import torch.nn.functional as F
 
 from common.data.video import VideoSequence
-from common.handlers import VideoReport
-from common.metrics import SCORES, VideoSegmentationMetric
+from common.handlers import VideoReport, frame_overlays
+from common.handlers.frame_overlays import overlays_in
+from common.handlers.video_report import _frame_name
+from common.metrics import SCORES, SequenceCurves, VideoSegmentationMetric
+from tests.common.data.video.dataset_files import write_picture
 from tests.common.handlers.video_runs import (
     GRID,
     evaluator,
@@ -27,14 +30,19 @@ LENGTHS = {"one": 8, "two": 5, "short": 2, "still": 1}
 CLIPS = {name: scene(12)[-length:] for name, length in LENGTHS.items()}
 MASKS = {name: [np.roll(mask_of(picture), 2, axis=0) for picture in pictures] for name, pictures in CLIPS.items()}
 
+FILES = {"frames": CLIPS, "masks": MASKS}
 
-def report(folder: Path, **kwargs) -> tuple[list[dict[str, str]], dict]:
+
+def report(folder: Path, earlier: bool = True, **kwargs) -> tuple[list[dict[str, str]], dict]:
     """Evaluate and return the table and the summary."""
     bundle = write_bundle(folder / "bundle")
     sequences = [
-        VideoSequence(name, folder, tuple(map(str, range(length))), tuple(map(str, range(length))), f"subject {name}")
+        VideoSequence(
+            name, folder, *([str(folder / kind / name / f"{at}.png") for at in range(length)] for kind in FILES),
+            f"subject {name}",
+        )
         for name, length in LENGTHS.items()
-    ]
+    ]  # fmt: skip
     handler = VideoReport(folder / "out", sequences, bundle, bundle / "model.pt", {"fold": 3}, **kwargs)
     clips = labelled_clips([(CLIPS[name], MASKS[name]) for name in LENGTHS], 3)
     for clip in clips:  # what does not count may be anything
@@ -42,7 +50,7 @@ def report(folder: Path, **kwargs) -> tuple[list[dict[str, str]], dict]:
             image if keep else np.full_like(image, 255) for image, keep in zip(clip["image"], clip["keep"], strict=True)
         ]
     longer = labelled_clips([(CLIPS[name] + scene(4), MASKS[name] + [MASKS["one"][0]] * 4) for name in LENGTHS], 3)
-    for data in (longer, clips):  # the second run begins anew
+    for data in [longer, clips][not earlier :]:  # the second run begins anew
         evaluator(data, [handler]).run()
     with open(folder / "out" / "sequences.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -120,3 +128,61 @@ def test_with_the_ends(tmp_path):
         for name, value in scores_of(row["sequence"], drop_ends=False).items():
             assert (row[name] == "") == np.isnan(value)
             assert np.isnan(value) or float(row[name]) == pytest.approx(value, abs=1e-4)
+
+
+@pytest.mark.parametrize("drop_ends", [True, False])
+def test_the_curves(tmp_path, drop_ends):
+    """Those of the sequences that were scored; the set's maximum is that of their mean."""
+    _, summary = report(tmp_path, drop_ends=drop_ends)
+    found = SequenceCurves.load(tmp_path / "out" / "curves.npz")
+    assert found.ids == [name for name in LENGTHS if not (drop_ends and name in ("short", "still"))]
+    assert found.subjects == [f"subject {name}" for name in found.ids]
+    for name, scores in zip(found.ids, found.scores(), strict=True):
+        assert scores == pytest.approx(scores_of(name, drop_ends=drop_ends), nan_ok=True)
+    for name, curve in (("maxDice", "Dice"), ("maxIoU", "IoU"), ("maxSpe", "specificity")):
+        assert found.curve(curve).mean(axis=0).max() == pytest.approx(summary[name])
+
+
+@pytest.fixture
+def data_set(tmp_path) -> Path:
+    """The pictures and masks as files."""
+    for kind, content in FILES.items():
+        for name, pictures in content.items():
+            for at, picture in enumerate(pictures):
+                write_picture(tmp_path / kind / name / f"{at}.png", picture)
+    return tmp_path
+
+
+@pytest.mark.parametrize("drop_ends", [True, False])
+def test_overlays_of_the_frame_with_the_median_dice(data_set, drop_ends, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(frame_overlays, "save_outlined", lambda path, *what: drawn.update({path.name: what}))
+    report(data_set, earlier=False, overlays=True, drop_ends=drop_ends)
+    ends = slice(1, -1) if drop_ends else slice(None)
+    wanted = ["one", "two"] if drop_ends else list(LENGTHS)
+    assert list(drawn) == [f"{name}.jpg" for name in wanted]
+    for name in wanted:
+        numbers = range(LENGTHS[name])[ends]
+        dices = {}
+        for at in numbers:
+            mask, reference = mask_of(CLIPS[name][at]) > 0, MASKS[name][at] > 0
+            if reference.any():
+                dices[at] = 2 * (mask & reference).sum() / (mask.sum() + reference.sum())
+        order = sorted(dices, key=lambda at: (np.float32(dices[at]), at)) or list(numbers)
+        frame = order[(len(order) - 1) // 2]
+        picture, reference, mask, caption = drawn[f"{name}.jpg"]
+        np.testing.assert_array_equal(picture, CLIPS[name][frame])
+        np.testing.assert_array_equal(reference, MASKS[name][frame] > 0)
+        np.testing.assert_array_equal(mask, probabilities_of(CLIPS[name][frame])[0, 0].numpy() >= 0.5)
+        found = f"Dice {dices[frame]:.2f}" if dices else "nothing is drawn"
+        assert caption.startswith(f"frame {frame} · {found} · marks ")
+
+
+def test_overlays_are_off_by_default(data_set):
+    report(data_set)
+    assert overlays_in(data_set / "out") == {}
+
+
+def test_overlays_of_videos(tmp_path):
+    """A frame of a video goes by its number."""
+    assert [_frame_name(reference) for reference in ("a/b/007.png", ("a/b.mp4", 12))] == ["007", "12"]

@@ -44,3 +44,9 @@ def test_the_bar_does_not_move_with_the_digits() -> None:
     picture = np.full((200, 300, 3), 255, np.uint8)
     captions = (draw_caption(picture, f"no tissue {number:.2f}") for number in np.arange(0, 0.5, 0.07))
     assert len({box_of(picture, drawn)[0].start for drawn in captions}) == 1
+
+
+def test_the_size_of_the_letters() -> None:
+    picture = np.full((360, 640, 3), 120, np.uint8)
+    small, large = (box_of(picture, draw_caption(picture, TEXT, size))[0] for size in (None, 26))
+    assert large.stop - large.start > 1.5 * (small.stop - small.start)

@@ -38,6 +38,11 @@ def made_results(folder: Path, epochs: int = 12) -> Results:
             for at in range(CASES):
                 scores += _case(model, fold, f"case{fold}{at}", f"P{fold}{at // 2}", 0.8 + 0.04 * number, rng)
     jobs = [job for model in MODELS for fold in range(FOLDS) for job in _jobs(model.key, fold, folder, epochs, rng)]
+    pictures = {
+        ("safnet", fold, f"case{fold}{at}"): _picture(folder / f"p{fold}{at}.png", rng)
+        for fold in range(FOLDS)
+        for at in range(CASES)
+    }
     return Results(
         table="safnet-comparison",
         title="SAFNet beside other networks, five folds",
@@ -47,6 +52,8 @@ def made_results(folder: Path, epochs: int = 12) -> Results:
         metrics=(DICE, HD95),
         scores=scores,
         jobs=jobs,
+        pictures=pictures,
+        picture_note="Made-up pictures: noise.",
         structures=STRUCTURES,
         data={"cases": "20", "SHA-256 of the list": "ab" * 32},
         splits={fold: _split(fold) for fold in range(FOLDS)},
@@ -139,13 +146,9 @@ def _jobs(model: str, fold: int, folder: Path, epochs: int, rng: np.random.Gener
         if state is not State.FAILED and model != "hostile" else None,
         **words,
     )  # fmt: skip
-    pictures = {}
-    if model == "safnet":
-        pictures = {f"case{fold}{at}": _picture(folder / f"p{fold}{at}.png", rng) for at in range(CASES)}
     waiting = State.UNFINISHED if state is State.FAILED else state
     evaluate = Job(
-        f"{model}/fold_{fold}/evaluate", model, fold, "evaluate", waiting, "python -m evaluate", pictures=pictures,
-        **words,
+        f"{model}/fold_{fold}/evaluate", model, fold, "evaluate", waiting, "python -m evaluate", **words,
     )  # fmt: skip
     return [train, evaluate]
 

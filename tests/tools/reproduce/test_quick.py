@@ -46,6 +46,8 @@ def test_from_the_command_to_the_report(name, models, runs, tmp_path, capsys):
         assert {row["model"] for row in rows_of(output / "report" / "scores.csv")} == set(keys)
         splits = json.loads((output / "splits.json").read_text(encoding="utf-8"))
         assert splits["sha256"] in text and splits["list_sha256"] in text
+        page = (output / "report" / "index.html").read_text(encoding="utf-8")
+        assert page.count('src="data:image/jpeg;base64,') == page.count('<figure class="panel"><figcaption><b>') > 0
 
     before = {path: path.stat().st_mtime_ns for path in output.rglob("job.json")}
     assert len(before) == runs

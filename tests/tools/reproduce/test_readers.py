@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.metrics import FrameResults
+from common.errors import InputError
+from common.metrics import FrameResults, SequenceCurves
 from common.metrics.classification import FramePresence
 from common.metrics.frame_segmentation import FrameCounts
 from tools.reproduce.results import Figure, Model
@@ -54,19 +55,26 @@ def test_spine(tmp_path):
 
 
 def test_video(tmp_path):
-    names = ("maxDice", "maxIoU", "meanSpe", "maxSpe", "meanSen", "MAE", "Dice")
-    write(
-        tmp_path / "sequences.csv",
-        [
-            {"sequence": "1", "subject": "A"} | dict.fromkeys(names, "0.5"),
-            {"sequence": "2", "subject": "B"} | dict.fromkeys(names, ""),
-        ],
-    )
-    summary = dict.fromkeys(names, 0.4) | {"maxSpe": None}
-    (tmp_path / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    """The maxima of the set are of curves, and every figure has all its digits."""
+    rng = np.random.default_rng(0)
+    curves, means = rng.random((2, 4, 256)), np.array([[0.1, 0.25], [0.3, np.nan]])
+    np.savez_compressed(tmp_path / "curves.npz", **SequenceCurves(["1", "2"], ["A", "A"], curves, means).arrays())
     scores, figures = video.read_evaluation(ROW, tmp_path, 0)
-    assert values(scores, "Dice") == {"1": 0.5} == values(scores, "sequence_maxDice")
-    assert figures == [Figure("m", name, 0.4) for name in ("maxDice", "maxIoU", "MAE", "meanSpe")]
+    assert figures == [] and {(score.model, score.fold, score.subject) for score in scores} == {("m", 0, "A")}
+    assert values(scores, "Dice") == {"1": 0.25} and values(scores, "MAE") == {"1": 0.1, "2": 0.3}
+    assert values(scores, "meanSpe") == pytest.approx(dict(zip("12", curves[:, 2].mean(axis=1), strict=True)))
+    assert values(scores, "meanSen") == pytest.approx(dict(zip("12", curves[:, 3].mean(axis=1), strict=True)))
+    for metric, at in (("maxDice", 0), ("maxIoU", 1), ("maxSpe", 2)):
+        own = dict(zip("12", curves[:, at].max(axis=1), strict=True))
+        assert values(scores, metric) == own == values(scores, f"sequence_{metric}")
+        kept = [score.curve for score in scores if score.metric == metric]
+        np.testing.assert_array_equal(kept, curves[:, at])
+    assert {score.metric for score in scores} == {metric.key for metric in video.METRICS}
+
+
+def test_video_of_an_earlier_version(tmp_path):
+    with pytest.raises(InputError, match=r"curves\.npz: does not exist; delete that folder and evaluate again"):
+        video.read_evaluation(ROW, tmp_path, 0)
 
 
 def test_classifier(tmp_path):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+
+import numpy as np
 
 from tools.reproduce.report.progress import Progress, progress_of
 from tools.reproduce.report.samples import Sample, Samples
@@ -21,7 +22,7 @@ class Example:
     """A case that stands for others.
 
     Args:
-        rank: ``best``, ``median`` or ``worst``; ``only case`` where there is no other.
+        rank: ``best``, ``median`` or ``worst``, or near which of them it is; ``only case`` where there is no other.
         fold: of the case.
         case: its name.
         value: its score.
@@ -125,24 +126,33 @@ class Analysis:
     def examples(self, model: str, metric: Metric) -> list[Example]:
         """Return the best, the median and the worst case of a model; of fewer than three cases those that there are.
 
-        By an AUROC's metric cases are ranked by how far the score is from the truth.
+        By an AUROC's metric cases are ranked by how far the score is from the truth. Where some cases have pictures,
+        one of these stands in the place of one without: of the same score if there is any, else the nearest in rank.
         """
         sample = self.samples.of(model, metric.key)
-        at = range(len(sample))
         if metric.statistic == "auroc":
-            order = sorted(at, key=lambda i: (abs(sample.truths[i] - sample.values[i]), sample.keys[i][1]))
+            badness = np.abs(sample.truths - sample.values)
         else:
-            sign = 1 if metric.higher_is_better is False else -1
-            order = sorted(at, key=lambda i: (sign * sample.values[i], sample.keys[i][1]))
+            badness = sample.values if metric.higher_is_better is False else -sample.values
+        order = sorted(range(len(sample)), key=lambda i: (badness[i], sample.keys[i][1]))
         if not order:
             return []
         if len(order) == 1:
             return [Example("only case", *sample.keys[0], float(sample.values[0]), _truth(sample, 0))]
-        ranks = dict(zip(_PARTS, (0, (len(order) - 1) // 2, len(order) - 1), strict=True))
-        first: dict[int, str] = {}
-        for rank, place in ranks.items():
-            first.setdefault(order[place], rank)
-        return [Example(rank, *sample.keys[i], float(sample.values[i]), _truth(sample, i)) for i, rank in first.items()]
+        wanted: dict[int, str] = {}
+        for rank, place in zip(_PARTS, (0, (len(order) - 1) // 2, len(order) - 1), strict=True):
+            wanted.setdefault(place, rank)
+        pictured = [place for place, i in enumerate(order) if (model, *sample.keys[i]) in self.results.pictures]
+        ranked, found = badness[order], []
+        for place, rank in wanted.items():
+            taken = min(pictured, key=lambda other: (ranked[other] != ranked[place], abs(other - place)), default=place)
+            if taken in pictured:
+                pictured.remove(taken)
+            near = ranked[taken] != ranked[place]
+            words = f"near the {rank} (place {taken + 1:,} of {len(order):,})" if near else rank
+            i = order[taken]
+            found.append(Example(words, *sample.keys[i], float(sample.values[i]), _truth(sample, i)))
+        return found
 
     def ranking(self) -> Metric | None:
         """Return the first metric by which cases as a whole were scored and of which one end is the better."""
@@ -152,11 +162,6 @@ class Analysis:
         """Return how many cases were scored by any model, and of how many subjects."""
         subjects = {score.case: score.subject or score.case for score in self.results.scores}
         return len(subjects), len(set(subjects.values()))
-
-    @cached_property
-    def pictures(self) -> dict[tuple[str, int | None, str], Path]:
-        """The pictures by model, fold and case."""
-        return {(job.model, job.fold, case): path for job in self.results.jobs for case, path in job.pictures.items()}
 
 
 def _truth(sample: Sample, at: int) -> float | None:

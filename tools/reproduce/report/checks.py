@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterable
 
+import numpy as np
+
 from tools.reproduce.results import Results
 
 __all__ = ["check_results"]
@@ -44,16 +46,21 @@ def _check_names(results: Results) -> None:
         _require(entry.metric in metrics, f"a figure of an unknown metric: {entry}")
     for score in results.scores:
         _require(score.structure in structures, f"a score of an unknown structure: {score}")
+    for model, _, case in results.pictures:
+        _require(model in models, f"a picture of an unknown model: {model}, {case}")
     for job in results.jobs:
         _require(job.model in models, f"a job of an unknown model: {job.key}")
     for metric in results.metrics:
-        _require(metric.statistic in ("mean", "auroc"), f"an unknown statistic: {metric.statistic}")
+        _require(metric.statistic in ("mean", "auroc", "maximum"), f"an unknown statistic: {metric.statistic}")
 
 
 def _check_scores(results: Results) -> None:
-    ranked = {metric.key for metric in results.metrics if metric.statistic == "auroc"}
+    ranked, curved = (
+        {metric.key for metric in results.metrics if metric.statistic == kind} for kind in ("auroc", "maximum")
+    )
     subjects: dict[str, str] = {}
     truths: dict[Hashable, float | None] = {}
+    lengths: dict[str, int] = {}
     for score in results.scores:
         _require(math.isfinite(score.value), f"a score that is no finite number: {score}")
         same = subjects.setdefault(score.case, score.subject)
@@ -62,6 +69,11 @@ def _check_scores(results: Results) -> None:
             _require(score.truth in (0, 1), f"a score without a truth of 0 or 1: {score}")
             told = truths.setdefault((score.metric, score.case, score.structure), score.truth)
             _require(told == score.truth, f"case {score.case} has two truths for {score.metric}")
+        if score.metric in curved:
+            fits = score.curve is not None and score.curve.ndim == 1 and bool(np.isfinite(score.curve).all())
+            _require(fits, f"a score without a curve of finite numbers: {score.metric} of {score.case}")
+            length = lengths.setdefault(score.metric, len(score.curve))
+            _require(length == len(score.curve), f"curves of several lengths for {score.metric}")
 
 
 def _check_figures(results: Results) -> None:
@@ -72,8 +84,11 @@ def _check_figures(results: Results) -> None:
         _require(all(map(math.isfinite, numbers)), f"a figure that is no finite number: {figure}")
         _require(figure.repeats is None or len(numbers) == 3, f"repeats without their range: {figure}")
     for model in results.models:
-        for key, published in model.published.items():
+        of_folds = [(key, one) for key, folds in model.published_folds.items() for one in folds.values()]
+        for key, published in (*model.published.items(), *of_folds):
             _require(math.isfinite(published.value), f"the paper's {key} of {model.key} is no finite number")
+        for key, published in of_folds:
+            _require(bool(published.where), f"the paper's {key} of a fold of {model.key} does not say from where")
 
 
 def _once(what: str, keys: Iterable[Hashable]) -> None:

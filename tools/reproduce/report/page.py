@@ -92,14 +92,19 @@ def _facts(analysis: Analysis) -> list[tuple[str, str]]:
     results = analysis.results
     cases, subjects = analysis.counts()
     done = sum(job.state is State.DONE for job in results.jobs)
-    facts = [("models", f"{len(results.models)}")]
+    facts = [_fact(len(results.models), "model")]
     if cases:
-        facts += [("cases scored", f"{cases:,}"), ("subjects", f"{subjects:,}")]
+        facts += [_fact(cases, "case", " scored"), _fact(subjects, "subject")]
     if analysis.folds:
-        facts.append(("folds", str(len(analysis.folds))))
+        facts.append(_fact(len(analysis.folds), "fold"))
     if results.jobs:
         facts.append(("jobs done", f"{done} of {len(results.jobs)}"))
     return facts
+
+
+def _fact(count: int, what: str, more: str = "") -> tuple[str, str]:
+    number, _, noun = counted(count, what).partition(" ")
+    return noun + more, number
 
 
 def _choices(analysis: Analysis) -> list[tuple[str, str, str]]:
@@ -153,7 +158,7 @@ def _examples(analysis: Analysis) -> list[tuple[str, list[_Shown]]]:
         path
         for key, of_model in examples.items()
         for one in of_model
-        if (path := analysis.pictures.get((key, one.fold, one.case))) is not None
+        if (path := analysis.results.pictures.get((key, one.fold, one.case))) is not None
     ]
     embedded = embed(wanted)
     return [
@@ -167,7 +172,7 @@ def _shown(analysis: Analysis, metric: Metric, model: str, one: Example, embedde
     words = f"{heading(metric) if one.truth is None else 'score'} {number(one.value, metric.decimals)}"
     words += f", truth {one.truth:g}" if one.truth is not None else ""
     words += f", fold {one.fold}" if one.fold is not None else ""
-    path = analysis.pictures.get((model, one.fold, one.case))
+    path = analysis.results.pictures.get((model, one.fold, one.case))
     uri = None if path is None else embedded[path]
     problem = "no picture was made" if path is None else f"{path.name} cannot be read as a picture"
     return _Shown(one.rank, one.case, words, None if uri is None else Markup(uri), "" if uri else problem)

@@ -10,7 +10,7 @@ from statistics import fmean
 import numpy as np
 
 from common.metrics import ClassificationScores
-from tools.paired import Resampled, mean_of
+from tools.paired import Resampled, maximum_of_mean, mean_of
 from tools.reproduce.results import Metric, Results, Score
 
 __all__ = ["Sample", "Samples"]
@@ -28,6 +28,7 @@ class Sample:
         subjects: of the cases, N.
         values: (N,).
         truths: (N,), 0 or 1 where the statistic needs them.
+        curves: (N, T), where the statistic needs them.
     """
 
     metric: Metric
@@ -35,6 +36,7 @@ class Sample:
     subjects: tuple[str, ...]
     values: np.ndarray
     truths: np.ndarray
+    curves: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -49,13 +51,16 @@ class Sample:
         if self.metric.statistic == "auroc":
             scores = ClassificationScores(self.values, self.truths)
             return lambda weights: scores(weights)["AUROC"]
+        if self.metric.statistic == "maximum":
+            return maximum_of_mean(self.curves)
         return mean_of(self.values)
 
     def where(self, keep: Callable[[Key], bool]) -> Sample:
         """Return the cases whose fold and case are to be kept."""
         chosen = [at for at, key in enumerate(self.keys) if keep(key)]
         keys, subjects = (tuple(column[at] for at in chosen) for column in (self.keys, self.subjects))
-        return Sample(self.metric, keys, subjects, self.values[chosen], self.truths[chosen])
+        curves = None if self.curves is None else self.curves[chosen]
+        return Sample(self.metric, keys, subjects, self.values[chosen], self.truths[chosen], curves)
 
 
 class Samples:
@@ -93,12 +98,14 @@ class Samples:
         return self._samples[key]
 
     def _sample(self, metric: str, scores: Sequence[Score]) -> Sample:
+        curves = [score.curve for score in scores if score.curve is not None]
         return Sample(
             self._metrics[metric],
             tuple((score.fold, score.case) for score in scores),
             tuple(score.subject or score.case for score in scores),
             np.array([score.value for score in scores], np.float64),
             np.array([np.nan if score.truth is None else score.truth for score in scores], np.float64),
+            np.array(curves, np.float64) if curves else None,
         )
 
     def structures(self, metric: str, among: Sequence[str]) -> list[str]:

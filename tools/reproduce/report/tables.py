@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from common.metrics import Bootstrap
 from tools.paired import LEAST_SUBJECTS
@@ -16,6 +16,7 @@ from tools.reproduce.report.words import (
     counted,
     heading,
     interval,
+    listed,
     number,
     p_value,
     paper_figure,
@@ -65,32 +66,38 @@ class Table:
 
 
 def main_table(analysis: Analysis) -> Table:
-    """Return the paper's figures beside ours: a row for each model, three columns for each metric."""
+    """Return the paper's figures beside ours: a row for each model, three columns for each metric.
+
+    A metric that the paper has no figure of has one column, and says so.
+    """
     metrics = analysis.results.metrics
+    published = {key for model in analysis.results.models for key in model.published}
+    head, groups = ["model"], [("", 1)]
+    for metric in metrics:
+        columns = ("paper", "ours", f"ours {MINUS} paper") if metric.key in published else ("ours",)
+        head += columns
+        title = _direction(metric) + ("" if metric.key in published else "; none published of these")
+        groups.append((title, len(columns)))
     best = {metric.key: analysis.best(metric) for metric in metrics}
     rows = []
     for model in analysis.results.models:
         row = [_model_cell(analysis, model)]
         for metric in metrics:
-            row += _paper_and_ours(analysis, model, metric, model.key in best[metric.key])
+            cells = _paper_and_ours(analysis, model, metric, model.key in best[metric.key])
+            row += cells if metric.key in published else cells[1:2]
         rows.append(tuple(row))
-    return Table(
-        "",
-        ("model", *("paper", "ours", f"ours {MINUS} paper") * len(metrics)),
-        tuple(rows),
-        (("", 1), *((_direction(metric), 3) for metric in metrics)),
-        _main_note(analysis),
-    )
+    return Table("", tuple(head), tuple(rows), tuple(groups), _main_note(analysis))
 
 
 def fold_table(analysis: Analysis, metric: Metric) -> Table:
-    """Return the figures of a metric by fold: a row for each model."""
+    """Return the figures of a metric by fold: a row for each model, with the paper's where it has them."""
     folds = analysis.folds
     rows = [
         (_model_cell(analysis, model), *(_fold_cell(analysis, model, metric, fold) for fold in folds))
         for model in analysis.results.models
     ]
-    return Table(heading(metric), ("model", *(f"fold {fold}" for fold in folds)), tuple(rows), note=_plain_note(metric))
+    note = " ".join(part for part in (_plain_note(metric), _published_note(analysis, metric)) if part)
+    return Table(heading(metric), ("model", *(f"fold {fold}" for fold in folds)), tuple(rows), note=note)
 
 
 def structure_table(analysis: Analysis, metric: Metric) -> Table:
@@ -122,12 +129,16 @@ def comparison_note(analysis: Analysis, metric: Metric) -> str:
     """Say how pairs of models were compared by a metric, and which could not be."""
     pairs = analysis.comparisons[metric.key]
     tested = sum(one.resampled.p is not None for one in pairs)
-    kind = "AUROC of the second less that of the first" if metric.statistic == "auroc" else "mean of second less first"
+    kinds = {
+        "mean": "mean of second less first",
+        "auroc": "AUROC of the second less that of the first",
+        "maximum": "greatest value of the second's mean curve less that of the first's",
+    }
     scored = analysis.whole(metric.key)
     missing = [title for key, title in analysis.titles.items() if key not in scored]
     note = (
-        f"Difference: {kind}, on the cases that both have. Interval and p: {_RESAMPLES:,} resamples of whole subjects, "
-        f"the same for both; p is never below {2 / (_RESAMPLES + 1):.3f}. Holm's correction is over "
+        f"Difference: {kinds[metric.statistic]}, on the cases that both have. Interval and p: {_RESAMPLES:,} resamples "
+        f"of whole subjects, the same for both; p is never below {2 / (_RESAMPLES + 1):.3f}. Holm's correction is over "
         f"{counted(tested, 'tested pair')} of this metric."
     )
     return note + (f" Not compared, as there are no scores: {', '.join(missing)}." if missing else "")
@@ -200,9 +211,32 @@ def _fold_cell(analysis: Analysis, model: Model, metric: Metric, fold: int) -> C
     state = state_of(jobs)
     summary = analysis.fold_summary(model.key, metric.key, fold)
     if summary is not None:
-        notes = () if state is State.DONE else (f"partial: {state}",)
-        return _small(summary, metric, notes)
+        cell = _small(summary, metric, () if state is State.DONE else (f"partial: {state}",))
+        # Before what is partial, which a page sets apart by its place at the end.
+        return replace(cell, notes=(*_published_of_fold(model, metric, fold, summary), *cell.notes))
     return Cell(_NOT_MEASURED if state is State.DONE else str(state), mark="missing")
+
+
+def _published_of_fold(model: Model, metric: Metric, fold: int, summary: Summary) -> tuple[str, ...]:
+    published = model.published_folds.get(metric.key, {}).get(fold)
+    if published is None:
+        return ()
+    paper = f"paper {paper_figure(published, metric.decimals)}"
+    if summary.value is None:
+        return (paper,)
+    return paper, f"ours {MINUS} paper {signed(summary.value - published.value, metric.decimals)}"
+
+
+def _published_note(analysis: Analysis, metric: Metric) -> str:
+    """Say where the paper's figures of folds are from, and what has to be known of them."""
+    places = [
+        f"{model.title}, {listed(list(dict.fromkeys(one.where for one in model.published_folds[metric.key].values())))}"
+        for model in analysis.results.models
+        if metric.key in model.published_folds
+    ]
+    if not places:
+        return ""
+    return " ".join(part for part in (f"Paper: {'; '.join(places)}.", analysis.results.fold_note) if part)
 
 
 def _structure_cell(analysis: Analysis, model: Model, metric: Metric, structure: str) -> Cell:
@@ -258,9 +292,15 @@ def _main_note(analysis: Analysis) -> str:
             f"95 % CI: percentiles of {_RESAMPLES:,} bootstrap resamples of whole subjects; none for fewer than "
             f"{LEAST_SUBJECTS} subjects."
         )
+    maxima = [metric.title for metric in scored if metric.statistic == "maximum"]
+    if maxima:
+        parts.append(
+            f"{listed(maxima)}: the greatest value of the cases' mean curve over the thresholds; every resample has "
+            "its own mean curve and its own maximum, so there is an interval and no standard deviation."
+        )
     averaged = [metric.title for metric in scored if metric.key in analysis.samples.averaged]
     if averaged:
-        parts.append(f"{' and '.join(averaged)} of a case: the mean over its structures that were scored.")
+        parts.append(f"{listed(averaged)} of a case: the mean over its structures that were scored.")
     if analysis.results.figures:
         parts.append("What is measured repeatedly: the median, with the least and the greatest.")
     if any(analysis.best(metric) for metric in analysis.results.metrics):
@@ -269,5 +309,9 @@ def _main_note(analysis: Analysis) -> str:
 
 
 def _plain_note(metric: Metric) -> str:
-    what = "AUROC" if metric.statistic == "auroc" else "Mean ± standard deviation over the cases"
-    return f"{what} (number of cases)."
+    kinds = {
+        "mean": "Mean ± standard deviation over the cases",
+        "auroc": "AUROC",
+        "maximum": "Greatest value of the cases' mean curve",
+    }
+    return f"{kinds[metric.statistic]} (number of cases)."

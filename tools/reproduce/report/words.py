@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tools.paired import LEAST_SUBJECTS
 from tools.reproduce.report.statistics import Summary
 from tools.reproduce.results import Metric, Published
@@ -13,6 +15,7 @@ __all__ = [
     "duration",
     "heading",
     "interval",
+    "listed",
     "number",
     "p_value",
     "paper_figure",
@@ -74,6 +77,11 @@ def paper_figure(published: Published, decimals: int) -> str:
     written = f"{published.value:.10g}"
     own = len(written.partition(".")[2]) if "e" not in written else 0
     return " ".join(part for part in (number(published.value, max(own, decimals)), published.spread) if part)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Write names one after the other: ``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join([part for part in (", ".join(names[:-1]), names[-1]) if part])
 
 
 def heading(metric: Metric) -> str:

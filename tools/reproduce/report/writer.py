@@ -55,7 +55,9 @@ def write_report(results: Results, folder: Path) -> None:
     analysis = Analysis(results)
     page, document = write_page(analysis), write_document(analysis)
     table, comparisons = list(_table_rows(analysis)), list(_comparison_rows(analysis))
-    write_csv(folder / "scores.csv", [_plain(vars(score)) for score in results.scores], _SCORES)
+    # A case's maximum is no part of the maximum of the mean curve: nobody is to take means of these.
+    scores = [_plain(vars(score)) for score in results.scores if score.curve is None]
+    write_csv(folder / "scores.csv", scores, _SCORES)
     write_csv(folder / "comparisons.csv", comparisons, _COMPARISONS)
     write_csv(folder / "table.csv", table, _TABLE)
     write_text(folder / "table.md", document)

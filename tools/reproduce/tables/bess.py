@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from common.handlers.frame_overlays import overlays_in
 from tools.benchmark.frame_models import CLASSIFIERS, MODELS, SEGMENTERS, FrameModel
 from tools.reproduce.results import Metric, Model, Published
 from tools.reproduce.table import Row, Step, Table
@@ -48,6 +49,12 @@ _TABLE_4 = {
     "segformer_b1": (0.70, 0.59, 0.92, 0.70, 0.96, 0.78, 0.04, 0.31, 0.84),
 }
 
+_OUTLINES = "Green: the reference; orange: what stage 2 marks."
+_FEW = (
+    "An evaluation draws few of its frames, evenly from the best to the worst: where the case itself has no picture, "
+    "the nearest that has one stands here and says so."
+)
+
 
 def _published(metrics: Sequence[Metric], values: Sequence[float], where: str) -> dict[str, Published]:
     return {metric.key: Published(value, "", where) for metric, value in zip(metrics, values, strict=True)}
@@ -64,7 +71,7 @@ def _classifier(name: str, model: FrameModel) -> Row:
     evaluate = Step(
         "evaluate",
         ("train", "train_classifier", "evaluate_classifier"),
-        {**ids, "checkpoint": "{train}/classifier/model.pt"},
+        {**ids, "checkpoint": "{train}/classifier/model.pt", "overlays": "true"},
     )
     return Row(Model(name, model.title, published), (train, evaluate))
 
@@ -73,7 +80,11 @@ def _segmenter(name: str, model: FrameModel) -> Row:
     ids = {"segmenter": name}
     train = Step("train", ("train", "train_segmenter"), ids, trains=True)
     # Without a gate stage 2 is by itself, and needs no stage 1 that was trained.
-    evaluate = Step("evaluate", ("train", "evaluate"), {**ids, "gate_threshold": 0, "checkpoint": "{train}/model.pt"})
+    evaluate = Step(
+        "evaluate",
+        ("train", "evaluate"),
+        {**ids, "gate_threshold": 0, "checkpoint": "{train}/model.pt", "overlays": "true"},
+    )
     published = _published(SEGMENTER_METRICS, _TABLE_4[name], "table 4")
     return Row(Model(name, model.title, published), (train, evaluate))
 
@@ -91,7 +102,7 @@ def _cost(name: str, model: FrameModel) -> Row:
 
 def _two_stages() -> list[Row]:
     train = Step("train", ("train",), trains=True, epochs=("max_epochs", "classifier_max_epochs"))
-    evaluate = Step("evaluate", ("train", "evaluate"), {"checkpoint": "{train}/model.pt"})
+    evaluate = Step("evaluate", ("train", "evaluate"), {"checkpoint": "{train}/model.pt", "overlays": "true"})
     gates: Mapping[str, tuple[str, Any]] = {
         "open": ("no gate: stage 2 on every frame", 0.0),
         "gate_25": ("gate at 0.25", 0.25),
@@ -112,7 +123,8 @@ def _two_stages() -> list[Row]:
 
 def _table(name: str, title: str, rows: Sequence[Row], metrics: Sequence[Metric], read: Any, **more: Any) -> Table:
     return Table(name, title, _PAPER, "bess", FRAMES_KIND, rows, metrics, read, quick=_QUICK,
-                 **{"num_folds": 3, "cautions": _CAUTIONS, **more})  # fmt: skip
+                 pictures=overlays_in,
+                 **{"num_folds": 3, "cautions": _CAUTIONS, "picture_note": f"{_OUTLINES} {_FEW}", **more})  # fmt: skip
 
 
 TABLES = (
@@ -122,6 +134,7 @@ TABLES = (
         tuple(_classifier(name, model) for name, model in CLASSIFIERS.items()),
         CLASSIFIER_METRICS,
         read_classifier,
+        picture_note=f"Green: what is drawn; p: the classifier's probability. {_FEW}",
         quick_rows=("resnet18", "mobilenetv3"),
     ),
     _table(
@@ -149,6 +162,10 @@ TABLES = (
         tuple(_two_stages()),
         GATED_METRICS,
         read_gated,
+        picture_note=(
+            f"{_OUTLINES} It stands there whether or not the gate lets it; in the picture are stage 1's probability p "
+            f"and stage 2's own DSC. {_FEW}"
+        ),
         cautions=(
             "The paper scores each stage by itself and has no figures of both together.",
             "A frame without tissue on which nothing is marked scores DSC 1, one with any mark 0.",

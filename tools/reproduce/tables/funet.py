@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from common.handlers.frame_overlays import overlays_in
 from tools.reproduce.results import Model, Published
 from tools.reproduce.table import Row, Step, Table
 from tools.reproduce.tables.video import METRICS, VIDEO, read_evaluation
@@ -25,6 +26,11 @@ _CAUTIONS = (
     "validation and its test part.",
 )
 
+_PICTURE_NOTE = (
+    "Shown of each sequence is the frame with the median Dice. Green: the reference; orange: the model's mask at 0.5, "
+    "as the network's grid has it."
+)
+
 
 def _published(dice: float, iou: float, mae: float, specificity: float, where: str) -> dict[str, Published]:
     values = {"maxDice": dice, "maxIoU": iou, "MAE": mae, "meanSpe": specificity}
@@ -37,7 +43,9 @@ def _row(
     """Single frames first, then clips, as the protocol has it."""
     pretrain = Step("pretrain", ("train", *overlays, "pretrain"), ids, trains=True)
     train = Step("train", ("train", *overlays), {**ids, "init_checkpoint": "{pretrain}/model.pt"}, trains=True)
-    evaluate = Step("evaluate", ("train", *overlays, "evaluate"), {**ids, "checkpoint": "{train}/model.pt"})
+    evaluate = Step(
+        "evaluate", ("train", *overlays, "evaluate"), {**ids, "checkpoint": "{train}/model.pt", "overlays": "true"}
+    )
     return Row(Model(key, title, dict(published), note), (pretrain, train, evaluate))
 
 
@@ -48,7 +56,7 @@ def _ablation(key: str, title: str, figures: Sequence[float], ifa: bool, csa: bo
 def _table(name: str, title: str, rows: Sequence[Row], quick_rows: Sequence[str]) -> Table:
     return Table(
         name, title, _PAPER, "funet", VIDEO, rows, METRICS, read_evaluation, num_folds=5, quick=_QUICK,
-        quick_rows=quick_rows, cautions=_CAUTIONS,
+        quick_rows=quick_rows, pictures=overlays_in, picture_note=_PICTURE_NOTE, cautions=_CAUTIONS,
     )  # fmt: skip
 
 

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from pathlib import Path
 from typing import Any
 
-from common.metrics import SCORES
+from common.handlers.video_report import CURVES_FILE
+from common.metrics import SequenceCurves
 from tools.reproduce.results import Figure, Metric, Score
 from tools.reproduce.table import Kind, Row
 
 __all__ = ["METRICS", "VIDEO", "read_evaluation"]
 
-# Of the whole set: the largest value of the curve that is the mean of all sequences' curves, as the papers have it.
-_OF_SET = ("maxDice", "maxIoU", "MAE", "meanSpe", "maxSpe")
-_TITLES = {"MAE": "MAE", "Dice": "Dice at 0.5"}
-_LOW_IS_GOOD = ("MAE",)
+# The papers' maxima are of the curve that is the mean of all sequences' curves. Their means are as well the means of
+# the sequences' own figures, since a mean over thresholds and one over sequences can be taken in either order.
+_MAXIMA = {"maxDice": "Dice", "maxIoU": "IoU", "maxSpe": "specificity"}
 METRICS = (
-    Metric("Dice", "Dice at 0.5, of a sequence"),
-    *(
-        Metric(f"sequence_{name}", f"{name}, of a sequence", higher_is_better=name not in _LOW_IS_GOOD)
-        for name in SCORES
-        if name != "Dice"
-    ),
-    *(Metric(name, f"{name}, of the set", higher_is_better=name not in _LOW_IS_GOOD) for name in _OF_SET),
+    Metric("Dice", "Dice at 0.5"),
+    *(Metric(name, f"{name} of the set", statistic="maximum") for name in ("maxDice", "maxIoU")),
+    Metric("MAE", "MAE", higher_is_better=False),
+    Metric("meanSpe", "meanSpe"),
+    Metric("maxSpe", "maxSpe of the set", statistic="maximum"),
+    Metric("meanSen", "meanSen"),
+    *(Metric(f"sequence_{name}", f"{name} of a sequence") for name in _MAXIMA),
 )
 
 
@@ -39,15 +37,19 @@ VIDEO = Kind("video", _subjects, {"phantom_sequences": 8, "phantom_length": 8, "
 
 
 def read_evaluation(row: Row, folder: Path, fold: int | None) -> tuple[list[Score], list[Figure]]:
-    """Read what ``evaluate.json`` of a bundle for clips wrote: scores of each sequence, and figures of the set."""
+    """Read the curves of each sequence that ``evaluate.json`` of a bundle for clips wrote.
+
+    Raises:
+        InputError: they are not there, or cannot be read.
+    """
+    found = SequenceCurves.load(folder / CURVES_FILE)
     scores = []
-    with open(folder / "sequences.csv", newline="", encoding="utf-8") as file:
-        for line in csv.DictReader(file):
-            for name in SCORES:
-                if line[name]:
-                    metric = name if name == "Dice" else f"sequence_{name}"
-                    value = float(line[name])
-                    scores.append(Score(row.model.key, fold, line["sequence"], line["subject"], metric, value))
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    figures = [Figure(row.model.key, name, float(summary[name])) for name in _OF_SET if summary[name] is not None]
-    return scores, figures
+    for at, values in enumerate(found.scores()):
+        where = (row.model.key, fold, found.ids[at], found.subjects[at])
+        for name, value in values.items():
+            metric = f"sequence_{name}" if name in _MAXIMA else name
+            if value == value:  # no Dice where nothing is drawn
+                scores.append(Score(*where, metric, value))
+            if name in _MAXIMA:
+                scores.append(Score(*where, name, value, curve=found.curve(_MAXIMA[name])[at]))
+    return scores, []

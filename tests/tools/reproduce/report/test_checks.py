@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.tools.reproduce.made_results import DICE, classifier_results, cost_results, with_score
@@ -11,12 +13,14 @@ from tools.reproduce.results import Figure, Job, Metric, Model, Published, Resul
 SCORE = Score("a", 0, "c", "S", "dice", 0.5)
 GOOD = Results("t", "T", "P", "command", (Model("a", "A"), Model("b", "B")), (DICE,), (SCORE,), structures=("L5",))
 FIGURE = Figure("b", "dice", 1.0)
+MAXIMUM, CURVED = replace(DICE, statistic="maximum"), replace(SCORE, curve=np.ones(2))
 JOB = Job("j", "a", 0, "train", State.DONE, "train")
 
 
 def test_good_ones_pass():
     for results in (GOOD, cost_results(), classifier_results(), replace(GOOD, figures=(FIGURE,), jobs=(JOB,))):
         check_results(results)
+    check_results(replace(GOOD, metrics=(MAXIMUM,), scores=(CURVED,)))
 
 
 @pytest.mark.parametrize(
@@ -38,6 +42,16 @@ def test_good_ones_pass():
         (replace(GOOD, jobs=(replace(JOB, model="x"),)), "a job of an unknown model: j"),
         (replace(GOOD, metrics=(replace(DICE, statistic="median"),)), "an unknown statistic: median"),
         (replace(GOOD, metrics=(replace(DICE, statistic="auroc"),)), "a score without a truth of 0 or 1"),
+        (replace(GOOD, pictures={("x", 0, "c"): Path("c.png")}), "a picture of an unknown model: x, c"),
+        (replace(GOOD, metrics=(MAXIMUM,)), "a score without a curve of finite numbers: dice of c"),
+        (
+            replace(GOOD, metrics=(MAXIMUM,), scores=(replace(SCORE, curve=np.array([0.5, np.nan])),)),
+            "a score without a curve of finite numbers: dice of c",
+        ),
+        (
+            replace(GOOD, metrics=(MAXIMUM,), scores=(CURVED, replace(CURVED, case="d", curve=np.ones(3)))),
+            "curves of several lengths for dice",
+        ),
         (replace(GOOD, scores=(SCORE, replace(SCORE, fold=1, subject="R"))), "case c is of two subjects: S and R"),
         (replace(GOOD, figures=(replace(FIGURE, model="a"),)), "a figure beside scores of the same metric"),
         (replace(GOOD, figures=(replace(FIGURE, value=float("nan")),)), "a figure that is no finite number"),
@@ -45,6 +59,14 @@ def test_good_ones_pass():
         (
             replace(GOOD, models=(Model("a", "A", {"dice": Published(float("nan"))}),)),
             "the paper's dice of a is no finite number",
+        ),
+        (
+            replace(GOOD, models=(Model("a", "A", published_folds={"dice": {0: Published(float("inf"))}}),)),
+            "the paper's dice of a is no finite number",
+        ),
+        (
+            replace(GOOD, models=(Model("a", "A", published_folds={"dice": {0: Published(0.5)}}),)),
+            "the paper's dice of a fold of a does not say from where",
         ),
     ],
 )

@@ -8,13 +8,14 @@ from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from common.errors import InputError
 from tests.tools.reproduce.made_results import DICE, HOSTILE, classifier_results, cost_results, made_results, with_score
 from tools.reproduce.report import write_report
 from tools.reproduce.report.words import MINUS
-from tools.reproduce.results import Job, Model, Results, Score, State
+from tools.reproduce.results import Job, Metric, Model, Published, Results, Score, State
 
 FILES = ["comparisons.csv", "index.html", "scores.csv", "table.csv", "table.md"]
 VOID = {"meta", "img", "br", "link"}
@@ -160,6 +161,33 @@ def test_by_fold_and_by_structure(page):
     assert "No model has a score of T9." in page.text
 
 
+def test_the_paper_s_figures_of_folds_stand_beside_ours(tmp_path):
+    """Where the fold was run, and where the paper has one."""
+    published = {"dice": {0: Published(0.7946, "± 0.0463", "section 3"), 2: Published(0.8, "", "section 3")}}
+    models = (Model("a", "A", published_folds=published), Model("b", "B"))
+    scores = [Score(model, fold, f"c{fold}", "", "dice", 0.8) for model in "ab" for fold in (0, 1)]
+    jobs = [
+        Job(f"a/{fold}", "a", fold, "evaluate", State.FAILED if fold == 2 else State.DONE, "c") for fold in range(3)
+    ]
+    results = Results("t", "T", "P", "command", models, (DICE,), scores, jobs=jobs, fold_note="It counts from 1.")
+    write_report(results, tmp_path)
+    page = Page(tmp_path / "index.html")
+    folds = [
+        " ".join(cell.split())
+        for cell in next(row for row in page.cells if row[0].startswith("A") and len(row) == 4 and "(1)" in row[1])
+    ]
+    assert folds[1:] == [
+        f"0.800 (one case, no SD) (1)paper 0.7946 ± 0.0463ours {MINUS} paper +0.005",
+        "0.800 (one case, no SD) (1)",
+        "failed",
+    ]
+    note = "Mean ± standard deviation over the cases (number of cases). Paper: A, section 3. It counts from 1."
+    assert note in page.text and note in (tmp_path / "table.md").read_text(encoding="utf-8")
+    line = next(line for line in (tmp_path / "table.md").read_text(encoding="utf-8").splitlines() if "0.7946" in line)
+    cell = f"0.800 (one case, no SD) (1); paper 0.7946 ± 0.0463; ours {MINUS} paper +0.005"
+    assert line.startswith(f"| A; failed (1 of 3 folds failed, 2 done) | {cell} |")
+
+
 def test_models_compared(page, made):
     first, *few = (row for row in rows(made[1] / "comparisons.csv") if row["metric"] == "dice")
     assert (first["first"], first["second"], first["cases"]) == ("unet", "safnet", "20")
@@ -199,11 +227,11 @@ def test_figures_that_are_not_of_cases(tmp_path):
     write_report(cost_results(), tmp_path)
     page = Page(tmp_path / "index.html")
     assert page.row("Big") == [
-        "Big", "25.30", "25.31counted exactly", "+0.01", "none published", "12.311.0 to 15.5median of 5 repeats",
-        "none published",
+        "Big", "25.30", "25.31counted exactly", "+0.01", "12.311.0 to 15.5median of 5 repeats",
     ]  # fmt: skip
-    assert page.row("Small")[2].startswith("3.50counted") and page.row("Small")[5].startswith("2.5 best")
-    assert page.row("Lost")[2] == page.row("Lost")[5] == "failed"
+    assert page.cells[0][2] == "Latency (ms), lower is better; none published of these"
+    assert page.row("Small")[2].startswith("3.50counted") and page.row("Small")[4].startswith("2.5 best")
+    assert page.row("Lost")[2] == page.row("Lost")[4] == "failed"
     assert "By fold" not in page.text and "Models compared" not in page.text
     assert (tmp_path / "comparisons.csv").read_text(encoding="utf-8").count("\n") == 1
 
@@ -211,7 +239,7 @@ def test_figures_that_are_not_of_cases(tmp_path):
 def test_auroc(tmp_path):
     write_report(classifier_results(), tmp_path)
     page, table = Page(tmp_path / "index.html"), rows(tmp_path / "table.csv")
-    assert page.row("A")[2].startswith("1.000 best95 % CI 1.000 to 1.000") and "±" not in page.row("B")[2]
+    assert page.row("A")[1].startswith("1.000 best95 % CI 1.000 to 1.000") and "±" not in page.row("B")[1]
     assert [row["sd"] for row in table] == ["", ""] and table[0]["cases"] == "12"
     assert "case as a whole, truth 1" in page.text and "how far the score is from the truth" in page.text
 
@@ -219,16 +247,30 @@ def test_auroc(tmp_path):
 def test_auroc_of_one_class(tmp_path):
     write_report(classifier_results(positives=0), tmp_path)
     page = Page(tmp_path / "index.html")
-    assert page.row("A")[2] == "undefined: one class only6 cases, 6 subjects"
+    assert page.row("A")[1] == "undefined: one class only6 cases, 6 subjects"
     assert rows(tmp_path / "table.csv")[0]["missing"] == "undefined: one class only"
     assert rows(tmp_path / "comparisons.csv")[0]["untested"] == "undefined: one class only"
+
+
+def test_the_maximum_of_a_mean_curve(tmp_path):
+    """It has an interval and no spread, and its cases' own maxima stand nowhere."""
+    metric = Metric("maxDice", "maxDice of the set", statistic="maximum")
+    curves = dict(zip("abcde", np.eye(5) / 2 + 0.25, strict=True))
+    scores = [Score("m", None, name, name, "maxDice", 0.75, curve=curve) for name, curve in curves.items()]
+    scores += [Score("m", None, name, name, "dice", 0.5) for name in curves]
+    write_report(Results("t", "T", "P", "command", (Model("m", "M"),), (DICE, metric), scores), tmp_path)
+    page = Page(tmp_path / "index.html")
+    assert page.row("M")[2] == "0.35095 % CI 0.350 to 0.6505 cases, 5 subjects"
+    assert "maxDice of the set: the greatest value of the cases' mean curve over the thresholds" in page.text
+    assert page.text.count("case as a whole") == 1  # box plots of Dice alone
+    assert {row["metric"] for row in rows(tmp_path / "scores.csv")} == {"dice"}
 
 
 def test_one_case(tmp_path):
     results = Results("t", "T", "P", "command", (Model("a", "A"),), (DICE,), (Score("a", None, "c", "", "dice", 0.5),))
     write_report(results, tmp_path)
     page = Page(tmp_path / "index.html")
-    assert page.row("A")[2] == "0.500 (one case, no SD)no interval: fewer than 5 subjects1 case, 1 subject"
+    assert page.row("A")[1] == "0.500 (one case, no SD)no interval: fewer than 5 subjects1 case, 1 subject"
     assert "only case: c" in page.text and "What this run cannot show" not in page.text and "nan" not in page.text
 
 
@@ -236,7 +278,7 @@ def test_nothing_done_yet(tmp_path):
     job = Job("a/train", "a", None, "train", State.UNFINISHED, "train a")
     write_report(Results("t", "T", "P", "command", (Model("a", "A"),), (DICE,), jobs=(job,)), tmp_path)
     page = Page(tmp_path / "index.html")
-    assert page.row("A")[2] == "unfinished" and "0 of 1 job done, 1 unfinished." in page.text
+    assert page.row("A")[1] == "unfinished" and "0 of 1 job done, 1 unfinished." in page.text
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path):
@@ -244,10 +286,23 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     broken.write_text("no picture", encoding="utf-8")
     jobs = (
         Job("a/train", "a", None, "train", State.DONE, "train", history=lost),
-        Job("a/evaluate", "a", None, "evaluate", State.DONE, "evaluate", pictures={"c": broken}),
+        Job("a/evaluate", "a", None, "evaluate", State.DONE, "evaluate"),
     )
     score = Score("a", None, "c", "", "dice", 0.5)
-    write_report(Results("t", "T", "P", "command", (Model("a", "A"),), (DICE,), (score,), jobs=jobs), tmp_path / "r")
+    write_report(
+        Results(
+            "t",
+            "T",
+            "P",
+            "command",
+            (Model("a", "A"),),
+            (DICE,),
+            (score,),
+            jobs=jobs,
+            pictures={("a", None, "c"): broken},
+        ),
+        tmp_path / "r",
+    )
     page = Page(tmp_path / "r/index.html")
     assert "lost.csv cannot be read (No such file or directory)" in page.text
     assert "broken.png cannot be read as a picture" in page.text

@@ -56,6 +56,34 @@ def test_auroc_of_one_class_is_not_defined():
     assert pair.difference is None and pair.resampled == Difference() and pair.corrected is None
 
 
+def test_the_maximum_of_the_mean_curve_and_its_interval():
+    """Five subjects peak at five thresholds: a resample's figure is the share of the subject drawn most often."""
+    metric = Metric("maxDice", "maxDice of the set", statistic="maximum")
+    scores = [
+        Score("x", 0, name, name, "maxDice", 1.0, curve=curve) for name, curve in zip("abcde", np.eye(5), strict=True)
+    ]
+    sampled = samples(*scores, metrics=(metric,)).of("x", "maxDice")
+    summary = summarize_all({"x": sampled})["x"]
+    assert (summary.value, summary.sd, summary.cases, summary.subjects) == (pytest.approx(0.2), None, 5, 5)
+    shares = np.concatenate([weights.max(axis=1) / 5 for weights in Bootstrap(5).weights()])
+    assert (summary.low, summary.high) == pytest.approx(tuple(np.quantile(shares, [0.025, 0.975])))
+    assert (summary.low, summary.high) == pytest.approx((0.2, 0.8))
+    kept = sampled.where(lambda key: key[1] in "ab")
+    assert summarize(kept).value == pytest.approx(0.5)
+
+
+def test_models_are_compared_by_their_mean_curves():
+    metric = Metric("maxDice", "maxDice of the set", statistic="maximum")
+    scores = [
+        Score(model, 0, name, name, "maxDice", level, curve=np.array([level, 0.0]))
+        for model, level in (("x", 0.5), ("y", 0.7))
+        for name in "abcde"
+    ]
+    found = samples(*scores, metrics=(metric,))
+    (pair,) = compare_models("maxDice", {model: found.of(model, "maxDice") for model in "xy"})
+    assert (pair.difference, pair.resampled.low, pair.resampled.high) == pytest.approx((0.2, 0.2, 0.2))
+
+
 def test_an_interval_is_of_whole_subjects():
     values = {"a1": 0.2, "b1": 0.4, "c1": 0.9, "c2": 0.9, "d1": 0.5, "e1": 0.6}
     summary = summarize_all({"a": sample(values)})["a"]

@@ -55,3 +55,8 @@ def test_markdown_shows_text_as_it_is():
     assert escaped("# a|b\n[c](d) <e> f_g *h* `i` ~j~ $k$ &amp; \\") == (
         r"\# a\|b \[c\](d) \<e\> f\_g \*h\* \`i\` \~j\~ \$k\$ \&amp; " + "\\\\"
     )
+
+
+@pytest.mark.parametrize(("names", "text"), [(["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")])
+def test_names_one_after_the_other(names, text):
+    assert words.listed(names) == text
