@@ -5,26 +5,23 @@ import os
 import numpy as np
 import pytest
 
+from common.data.label_scheme import LabelScheme
 from common.metrics.spine_measures import measure_spine
-from tests.common.metrics.spine_measures.bodies import SCHEME, Body, box, draw
+from tests.common.metrics.spine_measures.bodies import Body, box, draw
 
+SCHEME = LabelScheme.load("mrspineseg19")
+L3 = next(structure.value for structure in SCHEME.all_structures if structure.name == "L3")
 HEIGHTS = ("height_anterior_mm", "height_middle_mm", "height_posterior_mm")
 COUNT = int(os.environ.get("SPINE_BODIES", "6"))
 
 
-def any_body(seed: int, hollow: bool = False) -> tuple[Body, tuple[float, float, float]]:
+def any_body(seed: int) -> tuple[Body, tuple[float, float, float]]:
     """Return a body of any size, tilt and place within a voxel, and the spacing to draw it with."""
     random = np.random.default_rng(seed)
     pixel = random.uniform(0.5, 1.2)
     back = random.uniform(20, 30)
     corners = box(random.uniform(28, 40), back + random.uniform(-4, 4), back, random.uniform(-0.5, 0.5))
-    body = Body(
-        corners,
-        hollow=tuple(random.uniform(1, 3, 2)) if hollow else (0.0, 0.0),
-        shape=random.choice(["arc", "rim"]),
-        centre=random.uniform(-0.5, 0.5, 3) * [4, pixel, pixel],
-        turns=(0.0, 0.0, np.deg2rad(random.uniform(-38, 38))),
-    )
+    body = Body(corners, random.uniform(-0.5, 0.5, 3) * [4, pixel, pixel], random.uniform(-38, 38))
     return body, (random.uniform(3, 5), pixel, pixel)
 
 
@@ -37,10 +34,7 @@ def test_a_body_is_measured_to_half_a_voxel(seed, majority):
     same label map: two end plates are then a whole voxel farther apart, or nearer, and no method can tell.
     """
     body, spacing = any_body(seed)
-    labels, affine = draw({"L3": body}, spacing, majority)
-    row = measure_spine(labels, affine, SCHEME).row("L3")
-    plates = body.corners[[1, 2]] - body.corners[[0, 3]]
-    tilts = np.abs(np.degrees(np.arctan2(plates[:, 1], plates[:, 0]) + body.turns[2]))
-    bound = spacing[1] * (0.5 if tilts.min() > 2 else 1.0)
+    row = measure_spine(*draw(body, L3, spacing, majority), SCHEME).row("L3")
+    bound = spacing[1] * (0.5 if body.tilts.min() > 2 else 1.0)
     np.testing.assert_allclose([row[key] for key in HEIGHTS], body.heights, atol=bound)
     assert row["depth_mm"] == pytest.approx(body.depth, abs=bound)
