@@ -81,8 +81,11 @@ def measure_spine(labels: np.ndarray, affine: np.ndarray, scheme: LabelScheme) -
       method; Vrtovec et al., Eur Spine J 18 (2009) 593), positive for lordosis.
     - ``volume_ml`` of vertebrae and discs: of all voxels with the label; None where the edge of the scan cuts it.
 
-    How exact: corners are found to within a fraction of a pixel where faces cross the rows of voxels at an angle. Where
-    a face runs along a row, all of its places within a voxel give the same label map.
+    How exact: tests/common/metrics/spine_measures/test_bodies.py asks for heights and depths of bodies with flat end
+    plates to half a voxel where both end plates are more than 2 degrees from the rows of voxels. Nearer to them all
+    places of a face within a voxel may give the same label map, so that a height may be up to a voxel off. Where end
+    plates are hollow, front and back heights may be off by several voxels.
+    Sections are sagittal in the scan, not in each vertebra: with axial rotation a slip holds some of the lateral shift.
 
     Args:
         labels: integer array of written values 0..19, shape (X, Y, Z), axes in any orientation.

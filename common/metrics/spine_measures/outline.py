@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from common.metrics.spine_measures.faces import Line, find_edges, fit_face
 from common.metrics.spine_measures.frames import Frame, unit
 from common.metrics.spine_measures.regions import Region
 from common.metrics.spine_measures.section import Section, UnmeasurableError, body_frame, cut_section, cut_top
@@ -21,9 +21,9 @@ _STEPS = 0.5  # pixels by which a straight face may look hollow, as it is made o
 _OUTLIER = 3.0  # times the deviation of the rest
 _SACRAL_WALL = (3.0, 13.0)  # mm below the sacrum's end plate: between these its front and back walls are looked for
 _DEPTH, _BODY_HEIGHT, _DISC_HEIGHT = (12.0, 56.0), (3.0, 50.0), (0.5, 30.0)  # mm: what else has this size is an error
+_TOPS = ("upper", "lower")
+_CORNER_MOVES = 4.0  # mm by which the voxels' edges may move a corner of the section
 _TOO_SMALL = "its section is too small"
-
-Line = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,9 @@ class Outline:
 def find_outline(region: Region, frame: Frame, disc: bool = False) -> Outline:
     """Find the corners of a vertebral body or disc.
 
-    The faces are straight lines, or parabolas where they are visibly hollow, fitted to the section's boundary without
-    the round corners and without outliers (Schmorl's nodes, osteophytes); a corner is where two of them meet.
+    The faces are first found in the section, as lines or, where they are visibly hollow, parabolas. Those of a body are
+    then fitted to the edges between voxels (:func:`common.metrics.spine_measures.faces.fit_face`), if all four are
+    straight. Round corners and outliers (Schmorl's nodes, osteophytes) are left out; a corner is where two faces meet.
 
     Args:
         region: the vertebra, with or without its arch, or the disc.
@@ -98,14 +99,37 @@ def find_outline(region: Region, frame: Frame, disc: bool = False) -> Outline:
     bend = 0 if disc else 2
     for _ in range(_ROUNDS):
         section = cut_section(region, frame, _HALF_FRONT, _HALF_UP)
-        corners, middles = _corners(section, region.grid.pixel, bend)
+        measured = frame
+        corners, middles, lines = _corners(section, region.grid.pixel, bend)
         _refuse_size(corners, _DISC_HEIGHT if disc else _BODY_HEIGHT)
         outline = _placed(frame, corners, middles)
         upper, lower = (corners[side, "front"] - corners[side, "back"] for side in ("upper", "lower"))
         lean = unit(unit(upper) + unit(lower))
         middle = np.mean(list(corners.values()), axis=0)
         frame = frame.turned(float(np.arctan2(lean[1], lean[0])), *middle)
-    return outline
+    if disc:
+        return outline
+    # The section's last frame, which the corners are given in, not the one that was turned after it.
+    return _placed(measured, *_refined(region, measured, corners, middles, lines))
+
+
+def _refined(region: Region, frame: Frame, corners: dict, middles: dict, lines: dict[str, Line]) -> tuple[dict, dict]:
+    """Return corners and middles by the voxels' own edges where all faces are straight, else those of the section."""
+    edges, fitted = find_edges(region, frame), {}
+    for name, line in lines.items():
+        along = 0 if name in _TOPS else 1
+        ends = [corners[key][along] for key in corners if name in key]
+        fitted[name] = fit_face(edges, line, name, min(ends), max(ends))
+    if None in fitted.values():
+        return corners, middles
+    corners = {key: _meet(fitted[key[0]], fitted[key[1]], corner, _around(corner)) for key, corner in corners.items()}
+    middle = {side: (corners[side, "back"][0] + corners[side, "front"][0]) / 2 for side in middles}
+    return corners, {side: np.array([at, float(fitted[side](at))]) for side, at in middle.items()}
+
+
+def _around(corner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bounds, as :func:`_meet` takes them, that a corner keeps within."""
+    return corner - _CORNER_MOVES, corner + _CORNER_MOVES
 
 
 def find_upper_plate(region: Region, frame: Frame) -> tuple[Plate, np.ndarray]:
@@ -164,7 +188,7 @@ def _corners(section: Section, pixel: float, bend: int) -> tuple[dict, dict]:
             for side, end in corners
         }
     middles = {side: _middle(*tops[side], corners[side, "back"][0], corners[side, "front"][0]) for side in tops}
-    return corners, middles
+    return corners, middles, {**faces, **sides}
 
 
 def _top_corners(section: Section, highest: float, pixel: float) -> tuple[dict, np.ndarray]:
