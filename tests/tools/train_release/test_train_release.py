@@ -380,12 +380,18 @@ def test_recipes_name_what_there_is(name):
         assert not unknown, f"{stage.name}: {unknown}"
 
 
-@pytest.mark.parametrize("name", [name for name in recipe_names() if "release" in str(Recipe.load(name).stages)])
-def test_an_evaluation_is_of_the_weights_that_it_loads(name):
-    """Not of the running mean that release.json makes, which nobody has trained then."""
+@pytest.mark.parametrize(
+    ("name", "files", "evaluate", "network"),
+    [
+        *((name, ("train", "release"), "evaluate", "@network") for name in ("funet", "safnet")),
+        ("bess", ("train", "train_classifier", "release_classifier"), "evaluate_classifier", "@trained_part"),
+    ],
+)
+def test_an_evaluation_is_of_the_weights_that_it_loads(name, files, evaluate, network):
+    """Not of the running mean that the overlay for a release makes, which nobody has trained then."""
     parser = ConfigParser()
     configs = ROOT / "bundles" / name / "configs"
-    parser.read_config([str(configs / f"{file}.json") for file in ("train", "release")])
+    parser.read_config([str(configs / f"{file}.json") for file in files])
     assert parser["validate#evaluator#network"] == "$@average.ema_model"
-    parser.read_config([str(configs / f"{file}.json") for file in ("train", "release", "evaluate")])
-    assert parser["validate#evaluator#network"] == "@network"
+    parser.read_config([str(configs / f"{file}.json") for file in (*files, evaluate)])
+    assert parser["validate#evaluator#network"] == network
