@@ -105,7 +105,7 @@ def test_a_closed_gate_is_said():
 
 MISTAKES = {
     "no bundle": (["besss"], "besss: is not a model; did you mean bess?"),
-    "no weights": (["bess"], "models/model.pt: there are no weights; train first, pass --checkpoint"),
+    "no weights": (["funet"], "models/model.pt: there are no weights; train first, pass --checkpoint"),
     "no such weights": (["bess", "--checkpoint", "TMP/nothing.pt"], "nothing.pt: there are no weights"),
     "weights and none": (["bess", "--random_weights", "--checkpoint", "TMP/a.pt"], "contradicts --checkpoint"),
     "weights of another network": (["bess", "--checkpoint", "TMP/another.pt"], "does not fit this network"),
