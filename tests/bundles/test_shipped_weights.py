@@ -28,7 +28,7 @@ COUNTS = ("cases", "structures", "sequences", "frames")
 def figures(content: Any, path: str = "", counts: tuple[int, ...] = ()) -> Iterator[tuple[str, float, tuple[int, ...]]]:
     """Every figure of the metadata: where it stands, itself, and on how many, which may be said of all below."""
     if isinstance(content, dict):
-        counts += tuple(content[name] for name in COUNTS if name in content)
+        counts += tuple(content[name] for name in COUNTS if isinstance(content.get(name), int))
         for name in ("mean", "share", "value"):
             if name in content:
                 yield path, content[name], counts
