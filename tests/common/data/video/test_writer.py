@@ -192,13 +192,15 @@ def write_noise(pipe, writer: type, path: Path, limit: int | None) -> None:
 @pytest.fixture
 def start():
     """Start :func:`write_noise` in a process of its own; give the process and its messages."""
-    multiprocessing = get_context("fork")
+    # Not a fork of this process: other tests may have left threads in it, whose locks a copy never sees opened.
+    multiprocessing = get_context("forkserver" if sys.platform == "linux" else "spawn")
     processes = []
 
     def run(writer, path, limit=None):
         messages, pipe = multiprocessing.Pipe(duplex=False)
         process = multiprocessing.Process(target=write_noise, args=(pipe, writer, path, limit))
         process.start()
+        pipe.close()  # the process has its own; when that is closed, nobody waits for more
         processes.append(process)
         return process, messages
 
