@@ -92,11 +92,12 @@ class _Run:
         network = parser.get_parsed_content("network_def")
         network.get_submodule(model.counted).register_forward_hook(self._count)
         inferer = parser.get_parsed_content("inferer")
+        self.held = self._memory_now()
         self.description = {
             "title": model.title,
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
             "window": list(getattr(inferer, "roi_size", getattr(inferer, "patch_size", self.grid.size))),
-            "memory_before": self._memory_now(),
+            "memory_before": self.held,
         }
 
     def _workflow(self, ids: dict[str, Any]) -> ConfigWorkflow:
@@ -134,14 +135,19 @@ class _Run:
             return torch.cuda.memory_allocated(self.device)
         return resident_memory()
 
+    def _peak(self) -> int | None:
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        # Linux counts pages in batches for each processor: a peak may read some hundred kB below what was read before.
+        return max((value for value in (peak_memory(), self.held) if value is not None), default=None)
+
     def __call__(self) -> dict[str, Any]:
         self.clock.volumes, self.passes = [], 0
         self.evaluator.run()
-        cuda = self.device.type == "cuda"
         return {
             "volumes": self.clock.volumes,
             "passes": self.passes / len(self.clock.volumes),
-            "memory": torch.cuda.max_memory_allocated(self.device) if cuda else peak_memory(),
+            "memory": self._peak(),
         }
 
 
