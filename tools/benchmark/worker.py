@@ -144,11 +144,7 @@ class _Run:
     def __call__(self) -> dict[str, Any]:
         self.clock.volumes, self.passes = [], 0
         self.evaluator.run()
-        return {
-            "volumes": self.clock.volumes,
-            "passes": self.passes / len(self.clock.volumes),
-            "memory": self._peak(),
-        }
+        return {"volumes": self.clock.volumes, "passes": self.passes / len(self.clock.volumes), "memory": self._peak()}
 
 
 def _first_cause(error: BaseException) -> BaseException:
