@@ -25,8 +25,6 @@ pytest.register_assert_rewrite(
     )
 )
 
-from tests.bundles.runs import Launcher  # noqa: E402
-
 # Case 5's annotators drew the sacrum, L5 to L2 and the discs between them, nothing above.
 PARTLY_DRAWN = [1, 2, 3, 4, 5, 11, 12, 13, 14]
 
@@ -51,14 +49,6 @@ def dataset(tmp_path_factory) -> Path:
         cases.append(case)
     (folder / "index.json").write_text(json.dumps({"cases": cases}), encoding="utf-8")
     return folder
-
-
-@pytest.fixture(scope="session")
-def launch() -> Iterator[Launcher]:
-    with tempfile.TemporaryDirectory() as folder:
-        launcher = Launcher(Path(folder))
-        yield launcher
-        launcher.close()
 
 
 @pytest.fixture
