@@ -24,6 +24,8 @@ class NotBegunError(Exception):
 
 def as_word(value: Any) -> str:
     """Return a value as the command line of a bundle takes it."""
+    if isinstance(value, (list, tuple, dict)):
+        return repr(value)  # MONAI reads these as Python has them: None in a list, where JSON has null
     return value if isinstance(value, str) else json.dumps(value)
 
 

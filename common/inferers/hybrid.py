@@ -21,7 +21,9 @@ Context = tuple[torch.Tensor, torch.Tensor]
 Start = tuple[int, int, int]
 
 FAITHFUL, FAST = "faithful", "fast"
+# Of the sizes below; those of other sizes are in proportion.
 _STRIDES = {FAITHFUL: ((100, 100, 6), (81, 81, 1)), FAST: ((384, 768, 10), (144, 144, 1))}
+_WINDOW, _PATCH = (512, 1024, 12), (192, 192, 12)
 # Stage 1's maps have a quarter of a window's resolution: patches that start at a multiple lie on them exactly.
 _MAP_STRIDE = 4
 # Share of the spine that each end of a window may lose: what stage 1 sees elsewhere does not move the window there.
@@ -80,10 +82,11 @@ class HybridInferer(Inferer):
     Args:
         window_size: of a window, in voxels along H, W and D.
         window_strides: from a window to the next; None: (100, 100, 6), and (384, 768, 10) in fast mode, where they are
-            the largest allowed.
+            the largest allowed; for windows of another size, in proportion to it.
         patch_size: of a patch, with all slices of a window.
         patch_strides: from a patch to the next in its window; None: (81, 81, 1), and (144, 144, 1) in fast mode, where
-            they are the largest allowed. The third moves nothing, as patches have all slices of a window.
+            they are the largest allowed; for patches of another size, in proportion to it. The third moves nothing, as
+            patches have all slices of a window.
         batch_size: how many patches the network gets at once.
         mode: ``faithful`` or ``fast``.
         scout_slices: in fast mode, how many slices are searched for the spine.
@@ -101,9 +104,9 @@ class HybridInferer(Inferer):
 
     def __init__(
         self,
-        window_size: Sequence[int] = (512, 1024, 12),
+        window_size: Sequence[int] = _WINDOW,
         window_strides: Sequence[int] | None = None,
-        patch_size: Sequence[int] = (192, 192, 12),
+        patch_size: Sequence[int] = _PATCH,
         patch_strides: Sequence[int] | None = None,
         batch_size: int = 20,
         mode: str = FAITHFUL,
@@ -127,9 +130,14 @@ class HybridInferer(Inferer):
                 f"is larger than a window ({_words(window_size)}), or has other slices",
                 "pass one that fits into a window and has all of its slices",
             )
-        strides = _STRIDES[mode]
-        self.window_strides = _strides(window_strides, strides[0], self.window_size, "window_strides")
-        self.patch_strides = _strides(patch_strides, strides[1], self.patch_size, "patch_strides")
+        of_windows, of_patches = (
+            _in_proportion(strides, sizes, given)
+            for strides, sizes, given in zip(
+                _STRIDES[mode], (_WINDOW, _PATCH), (self.window_size, self.patch_size), strict=True
+            )
+        )
+        self.window_strides = _strides(window_strides, of_windows, self.window_size, "window_strides")
+        self.patch_strides = _strides(patch_strides, of_patches, self.patch_size, "patch_strides")
         least = {"batch_size": (batch_size, 1), "scout_slices": (scout_slices, 1), "margin": (margin, 0)}
         for name, (value, smallest) in least.items():
             if not isinstance(value, int) or value < smallest:
@@ -324,11 +332,16 @@ def _triple(values: Sequence[int], name: str) -> tuple[int, int, int]:
     return tuple(values)
 
 
+def _in_proportion(strides: tuple[int, ...], sizes: tuple[int, ...], given: tuple[int, ...]) -> tuple[int, ...]:
+    """Return what strides of the paper's sizes are of others."""
+    return tuple(max(stride * new // size, 1) for stride, size, new in zip(strides, sizes, given, strict=True))
+
+
 def _strides(
     given: Sequence[int] | None, default: tuple[int, int, int], size: tuple[int, int, int], name: str
 ) -> tuple[int, int, int]:
     if given is None:
-        return tuple(min(stride, length) for stride, length in zip(default, size, strict=True))
+        return default
     strides = _triple(given, name)
     if any(stride > length for stride, length in zip(strides, size, strict=True)):
         raise InputError(f"--{name} {_words(given)}", "leave gaps", f"pass at most {_words(list(size))}")
