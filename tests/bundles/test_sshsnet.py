@@ -132,6 +132,35 @@ class TestSSHSNet(SpineBundleTests):
             assert row["loss"] == pytest.approx(row["supervised"] + row["cps"], rel=1e-6)
         assert history[0]["cps"] > 0 == history[1]["cps"]
 
+    @pytest.mark.parametrize("stage", ["stage1", "stage2"])
+    def test_a_release_keeps_the_mean_of_its_weights_and_goes_on_from_there(self, stage, trained, dataset, scratch):
+        configs = "train_stage1+release_stage1" if stage == "stage1" else "train_stage2+release"
+        ids = {**self.tiny, "dataset_dir": str(dataset), "epoch_length": 4, "val_interval": 1, "num_patches": 2}
+        ids |= {"batch_size": 2, **SpineBundleTests.split}
+        states = []
+        for part, epochs in (("whole", (2,)), ("parts", (1, 2))):
+            folder = scratch / part
+            if stage == "stage2":
+                shutil.copytree(trained / "stage1", folder / "stage1")
+                (folder / "stage1" / "training_state.pt").unlink()
+            for number in epochs:
+                resume = number != epochs[0]
+                run(self.root, configs, **ids, output_dir=str(folder), max_epochs=number, resume=resume)
+            states.append(
+                torch.load(folder / ("" if stage == "stage2" else stage) / "training_state.pt", weights_only=True)
+            )
+        assert equal(states[0]["network"], states[1]["network"])
+        assert equal(states[0]["objects"]["trained"], states[1]["objects"]["trained"])
+        mean, trained_weights = states[0]["network"], states[0]["objects"]["trained"]
+        assert mean.keys() == trained_weights.keys()
+        changed = {name for name in mean if not torch.equal(mean[name], trained_weights[name])}
+        assert changed
+        if stage == "stage2":  # what is not trained stays as it is, but for the mean's rounding
+            assert not [name for name in changed if name.startswith("stages_trained")]
+            for name in mean:
+                if name.startswith("stage1."):
+                    torch.testing.assert_close(mean[name], trained_weights[name], rtol=1e-5, atol=1e-6)
+
     def test_evaluation_of_stage_1_alone(self, trained, dataset, tmp_path):
         """It has its own weights, and its own scores: those of stage 1 in the whole pipeline."""
         ids = {**self.tiny, **self.split, "dataset_dir": str(dataset), "distances": "false"}

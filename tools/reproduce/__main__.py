@@ -133,9 +133,13 @@ def _check_output(output: Path, jobs: dict[str, PlannedJob], resume: bool) -> No
 
 
 def _say_what_there_is(jobs: dict[str, PlannedJob]) -> None:
-    for key, job in jobs.items():
-        state = read_record(job.folder).get("state", "not begun")
-        print(f"{key}: {state}\n    {shown(job.words)}")
+    try:
+        for key, job in jobs.items():
+            state = read_record(job.folder).get("state", "not begun")
+            print(f"{key}: {state}\n    {shown(job.words)}")
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has seen enough, as `head` has; Python would flush once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

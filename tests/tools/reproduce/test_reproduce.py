@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from common.data.phantom import write_spine_phantoms
+from tests.bundles.runs import ROOT
 from tools.reproduce.__main__ import main
 from tools.reproduce.runner import RECORD
 
@@ -131,3 +134,11 @@ def test_an_interrupted_training_goes_on(phantoms, tmp_path, capsys):
     epochs = (record.parent / "history.csv").read_text(encoding="utf-8").splitlines()
     assert len(epochs) == 3
     assert json.loads(record.read_text(encoding="utf-8"))["state"] == "done"
+
+
+def test_a_list_whose_reader_has_seen_enough(tmp_path):
+    """As ``--list | head -1``: no traceback."""
+    words = [sys.executable, "-m", "tools.reproduce", "bess-classifiers", "--output", str(tmp_path), "--list"]
+    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.stderr.read() == "" and process.wait() == 0

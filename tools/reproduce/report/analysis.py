@@ -93,13 +93,14 @@ class Analysis:
     def best(self, metric: Metric) -> set[str]:
         """Return the models with the best figure, as the table rounds it.
 
-        Partial figures do not compete, as they are of other cases; where fewer than two do, none is the best.
+        Partial figures do not compete, as they are of other cases; where fewer than two do, or all are equal, none is
+        the best.
         """
         if metric.higher_is_better is None:
             return set()
         values = {model: self.value(model, metric.key) for model in self.titles if self._competes(model, metric.key)}
         rounded = {model: round(value, metric.decimals) for model, value in values.items() if value is not None}
-        if len(rounded) < 2:
+        if len(set(rounded.values())) < 2:
             return set()
         top = (max if metric.higher_is_better else min)(rounded.values())
         return {model for model, value in rounded.items() if value == top}

@@ -236,6 +236,14 @@ def test_figures_that_are_not_of_cases(tmp_path):
     assert (tmp_path / "comparisons.csv").read_text(encoding="utf-8").count("\n") == 1
 
 
+def test_none_is_the_best_where_all_are_equal(tmp_path):
+    results = classifier_results()
+    equal = [replace(score, value=score.truth) for score in results.scores]
+    write_report(replace(results, scores=equal), tmp_path)
+    assert [row["best"] for row in rows(tmp_path / "table.csv")] == ["0", "0"]
+    assert "(best)" not in (tmp_path / "table.md").read_text(encoding="utf-8")
+
+
 def test_auroc(tmp_path):
     write_report(classifier_results(), tmp_path)
     page, table = Page(tmp_path / "index.html"), rows(tmp_path / "table.csv")
