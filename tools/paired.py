@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.metrics import Bootstrap
+from common.metrics import Bootstrap, average_precision
 
-__all__ = ["LEAST_SUBJECTS", "Difference", "Resampled", "differences", "maximum_of_mean", "mean_of"]
+__all__ = ["LEAST_SUBJECTS", "Difference", "Resampled", "average_precision_of", "differences", "maximum_of_mean",
+           "mean_of"]  # fmt: skip
 
 LEAST_SUBJECTS = 5  # resampling fewer says nothing
 
@@ -50,6 +51,15 @@ def maximum_of_mean(curves: np.ndarray) -> Resampled:
         curves: of the cases, (N, T), at T thresholds.
     """
     return lambda weights: (weights @ curves / weights.sum(axis=1, keepdims=True)).max(axis=1)
+
+
+def average_precision_of(histograms: np.ndarray) -> Resampled:
+    """Return the average precision of the pixels of N cases together, as a figure that can be resampled.
+
+    Args:
+        histograms: of the cases, (N, 2 L), see :func:`common.metrics.average_precision`: first outside, then inside.
+    """
+    return lambda weights: average_precision((weights @ histograms).reshape(len(weights), 2, -1))
 
 
 def differences(

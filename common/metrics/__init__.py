@@ -12,7 +12,13 @@ from .classification import (
     roc_curve,
 )
 from .frame_results import EVALUATIONS, FrameResults
-from .frame_segmentation import SEGMENTATION_SCORES, FrameCounts, FrameSegmentationMetric, SegmentationScores
+from .frame_segmentation import (
+    SEGMENTATION_SCORES,
+    FrameCounts,
+    FrameSegmentationMetric,
+    SegmentationScores,
+    average_precision,
+)
 from .sequence_curves import SequenceCurves
 from .structure_dice import (
     StructureDiceMetric,
@@ -48,6 +54,7 @@ __all__ = [
     "VideoScores",
     "VideoSegmentationMetric",
     "VoxelAccuracyMetric",
+    "average_precision",
     "dice_per_structure",
     "flicker",
     "joint_histogram",

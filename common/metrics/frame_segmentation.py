@@ -14,7 +14,8 @@ from monai.data import MetaTensor
 from common.metrics.confusion import ratios
 from common.metrics.frame_metric import FrameMetric
 
-__all__ = ["SEGMENTATION_SCORES", "FrameCounts", "FrameSegmentationMetric", "SegmentationScores"]
+__all__ = ["SEGMENTATION_SCORES", "FrameCounts", "FrameSegmentationMetric", "SegmentationScores",
+           "average_precision"]  # fmt: skip
 
 # Ours and MONAI's names of what follows from a frame's confusion matrix.
 _RATIOS = {
@@ -151,7 +152,7 @@ class SegmentationScores:
             (B,) for each of ``SEGMENTATION_SCORES``.
         """
         found = {name: _mean(weights, values) for name, values in self._scores.items()}
-        found["AUPRC"] = _average_precision((weights @ self._histograms).reshape(len(weights), 2, -1))
+        found["AUPRC"] = average_precision((weights @ self._histograms).reshape(len(weights), 2, -1))
         return {name: found[name] for name in SEGMENTATION_SCORES}
 
     def values(self) -> dict[str, float]:
@@ -165,8 +166,16 @@ def _mean(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
     return (weights @ np.where(defined, values, 0.0)) / np.where(total > 0, total, np.nan)
 
 
-def _average_precision(histograms: np.ndarray) -> np.ndarray:
-    """Return the sum of precision times gain in recall, from the highest probability down, of (B, 2, L)."""
+def average_precision(histograms: np.ndarray) -> np.ndarray:
+    """Compute average precisions: sums of precision times gain in recall, from the highest probability down.
+
+    Args:
+        histograms: (B, 2, L): of each of B sets, how many pixels outside and inside the reference have a probability
+            in each of L steps, the lowest first.
+
+    Returns:
+        (B,), NaN where a set has no pixel inside.
+    """
     outside, inside = histograms[..., ::-1].swapaxes(0, 1)
     fp, tp = outside.cumsum(axis=-1), inside.cumsum(axis=-1)
     precision = tp / np.where(tp + fp > 0, tp + fp, 1.0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from common.metrics import Bootstrap
-from tools.paired import Difference, differences, maximum_of_mean, mean_of
+from tools.paired import Difference, average_precision_of, differences, maximum_of_mean, mean_of
 
 FIRST = np.array([0.2, 0.4, 0.4, 0.6, 0.5, 0.3])
 SECOND = FIRST + np.array([0.1, 0.2, -0.1, 0.1, 0.3, 0.0])
@@ -22,6 +22,13 @@ def test_the_maximum_of_a_mean_curve_is_found_anew_in_each_resample():
     curves = np.array([[0.0, 0.8, 0.2], [0.0, 0.4, 0.8]])
     weights = np.array([[1, 1], [2, 0], [0, 2], [1, 3]])
     assert maximum_of_mean(curves)(weights) == pytest.approx([0.6, 0.8, 0.8, 0.65])
+
+
+def test_an_average_precision_is_of_all_pixels_together():
+    """Two cases of one pixel inside and one outside, in two steps: one ranks them right, the other wrong."""
+    histograms = np.array([[1, 0, 0, 1], [0, 1, 1, 0]])
+    weights = np.array([[1, 1], [1, 0], [0, 1], [0, 0]])
+    assert average_precision_of(histograms)(weights) == pytest.approx([0.5, 1.0, 0.5, np.nan], nan_ok=True)
 
 
 def test_the_same_as_the_bootstrap_of_the_differences():

@@ -23,7 +23,8 @@ class Metric:
         higher_is_better: whether; None where neither is (a number of parameters).
         decimals: how many a table shows.
         statistic: how a set's figure comes from its cases: ``mean``; ``auroc``, which needs each score's ``truth``; or
-            ``maximum``, the greatest value of the mean of the cases' curves, which needs each score's ``curve``.
+            ``maximum``, the greatest value of the mean of the cases' curves; or ``average_precision``, of all cases'
+            pixels together. The last two need each score's ``curve``.
     """
 
     key: str
@@ -81,7 +82,9 @@ class Score:
         value: the figure.
         structure: of a structure of the case; empty for the case as a whole.
         truth: what is true of the case, where the metric's statistic needs it (0 or 1).
-        curve: of the case over thresholds, (T,), where the metric's statistic needs it; ``value`` is its maximum.
+        curve: of the case, where the metric's statistic needs it, and ``value`` is the case's own figure: over
+            thresholds, (T,); or for an average precision how many pixels have which probability, (2 L,), first those
+            outside, then those inside the reference.
     """
 
     model: str

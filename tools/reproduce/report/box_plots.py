@@ -39,8 +39,8 @@ def box_plots(analysis: Analysis, metric: Metric) -> list[tuple[str, Markup]]:
 
 def _panels(analysis: Analysis, metric: Metric) -> dict[str, dict[str, np.ndarray]]:
     """Return the scores by panel and model; those of an AUROC are told apart by the truth."""
-    if metric.statistic == "maximum":
-        return {}  # of the mean curve, which no single case has
+    if metric.statistic in ("maximum", "average_precision"):
+        return {}  # of the mean curve, or of all pixels, which no single case has
     structures = analysis.samples.structures(metric.key, analysis.results.structures)
     samples = {name or "case as a whole": analysis.whole(metric.key, name) for name in dict.fromkeys(["", *structures])}
     if metric.statistic != "auroc":

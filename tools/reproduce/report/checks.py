@@ -11,6 +11,8 @@ from tools.reproduce.results import Results
 
 __all__ = ["check_results"]
 
+_CURVED = ("maximum", "average_precision")  # statistics that need each score's curve
+
 
 def check_results(results: Results) -> None:
     """Refuse results that no honest table can be made of.
@@ -51,12 +53,12 @@ def _check_names(results: Results) -> None:
     for job in results.jobs:
         _require(job.model in models, f"a job of an unknown model: {job.key}")
     for metric in results.metrics:
-        _require(metric.statistic in ("mean", "auroc", "maximum"), f"an unknown statistic: {metric.statistic}")
+        _require(metric.statistic in ("mean", "auroc", *_CURVED), f"an unknown statistic: {metric.statistic}")
 
 
 def _check_scores(results: Results) -> None:
     ranked, curved = (
-        {metric.key for metric in results.metrics if metric.statistic == kind} for kind in ("auroc", "maximum")
+        {metric.key for metric in results.metrics if metric.statistic in kinds} for kinds in (("auroc",), _CURVED)
     )
     subjects: dict[str, str] = {}
     truths: dict[Hashable, float | None] = {}

@@ -10,7 +10,7 @@ from statistics import fmean
 import numpy as np
 
 from common.metrics import ClassificationScores
-from tools.paired import Resampled, maximum_of_mean, mean_of
+from tools.paired import Resampled, average_precision_of, maximum_of_mean, mean_of
 from tools.reproduce.results import Metric, Results, Score
 
 __all__ = ["Sample", "Samples"]
@@ -53,6 +53,8 @@ class Sample:
             return lambda weights: scores(weights)["AUROC"]
         if self.metric.statistic == "maximum":
             return maximum_of_mean(self.curves)
+        if self.metric.statistic == "average_precision":
+            return average_precision_of(self.curves)
         return mean_of(self.values)
 
     def where(self, keep: Callable[[Key], bool]) -> Sample:

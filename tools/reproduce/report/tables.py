@@ -133,6 +133,7 @@ def comparison_note(analysis: Analysis, metric: Metric) -> str:
         "mean": "mean of second less first",
         "auroc": "AUROC of the second less that of the first",
         "maximum": "greatest value of the second's mean curve less that of the first's",
+        "average_precision": "the second's of all cases' pixels less the first's",
     }
     scored = analysis.whole(metric.key)
     missing = [title for key, title in analysis.titles.items() if key not in scored]
@@ -298,6 +299,8 @@ def _main_note(analysis: Analysis) -> str:
             f"{listed(maxima)}: the greatest value of the cases' mean curve over the thresholds; every resample has "
             "its own mean curve and its own maximum, so there is an interval and no standard deviation."
         )
+    if any(metric.statistic == "average_precision" for metric in scored):
+        parts.append("AUPRC is of all cases' pixels together, so it has an interval and no standard deviation.")
     averaged = [metric.title for metric in scored if metric.key in analysis.samples.averaged]
     if averaged:
         parts.append(f"{listed(averaged)} of a case: the mean over its structures that were scored.")
@@ -313,5 +316,6 @@ def _plain_note(metric: Metric) -> str:
         "mean": "Mean ± standard deviation over the cases",
         "auroc": "AUROC",
         "maximum": "Greatest value of the cases' mean curve",
+        "average_precision": "Of all cases' pixels together",
     }
     return f"{kinds[metric.statistic]} (number of cases)."

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from common.handlers.presence_report import FRAMES
-from common.metrics import FrameResults, SegmentationScores
+from common.metrics import FrameResults, SegmentationScores, average_precision
 from tools.reproduce.results import Figure, Metric, Score
 from tools.reproduce.table import Kind, Row
 
@@ -28,7 +28,7 @@ CLASSIFIER_METRICS = (
 _OF_FRAMES = ("DSC", "IoU", "accuracy", "sensitivity", "specificity", "precision", "FPR", "FNR")
 SEGMENTER_METRICS = (
     *(Metric(name, name, higher_is_better=name not in _LOW_IS_GOOD) for name in _OF_FRAMES),
-    Metric("AUPRC", "AUPRC, of all frames' pixels"),
+    Metric("AUPRC", "AUPRC, of all frames' pixels", statistic="average_precision"),
 )
 GATED_METRICS = (
     Metric("DSC", "DSC, all frames"),
@@ -76,14 +76,18 @@ def read_segmenter(row: Row, folder: Path, fold: int | None) -> tuple[list[Score
     """Read what ``evaluate.json`` wrote of stage 2 by itself, on the frames on which something is drawn."""
     results = FrameResults.load(folder / "frames.npz")
     chosen = np.flatnonzero(results.counts.present)
-    found = SegmentationScores(results.counts.only(results.counts.present))
+    counts = results.counts.only(results.counts.present)
+    found, precisions = SegmentationScores(counts), average_precision(counts.histograms)
     scores = [
         Score(row.model.key, fold, results.ids[at], results.patients[at], name, float(found.frames[name][place]))
         for place, at in enumerate(chosen)
         for name in _OF_FRAMES
         if not np.isnan(found.frames[name][place])
     ]
-    return scores, [Figure(row.model.key, "AUPRC", found.values()["AUPRC"])]
+    for place, at in enumerate(chosen):
+        where, curve = (row.model.key, fold, results.ids[at], results.patients[at]), counts.histograms[place].ravel()
+        scores.append(Score(*where, "AUPRC", float(precisions[place]), curve=curve))
+    return scores, []
 
 
 def read_gated(row: Row, folder: Path, fold: int | None) -> tuple[list[Score], list[Figure]]:

@@ -274,6 +274,18 @@ def test_the_maximum_of_a_mean_curve(tmp_path):
     assert {row["metric"] for row in rows(tmp_path / "scores.csv")} == {"dice"}
 
 
+def test_an_average_precision_of_all_pixels(tmp_path):
+    """It has an interval and no spread; the order of the pixels is right in all cases but one."""
+    metric = Metric("AUPRC", "AUPRC of pixels", statistic="average_precision")
+    curves = {name: np.array([0, 1, 1, 0] if name == "e" else [1, 0, 0, 1]) for name in "abcde"}
+    scores = [Score("m", None, name, name, "AUPRC", 1.0, curve=curve) for name, curve in curves.items()]
+    write_report(Results("t", "T", "P", "command", (Model("m", "M"),), (metric,), scores), tmp_path)
+    page = Page(tmp_path / "index.html")
+    # Of the five inside, four stand above with one outside: 4/5 of the recall at 4/5, the rest at 5/10.
+    assert page.row("M")[1].startswith("0.74095 % CI 0.460 to 1.000") and "±" not in page.row("M")[1]
+    assert "AUPRC is of all cases' pixels together" in page.text
+
+
 def test_one_case(tmp_path):
     results = Results("t", "T", "P", "command", (Model("a", "A"),), (DICE,), (Score("a", None, "c", "", "dice", 0.5),))
     write_report(results, tmp_path)
