@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
 
+from tests.bundles.runs import ROOT
 from tests.tools.export.exports import export, network_of, words
 from tests.tools.export.test_frame_parts import BESS, FUNET
 from tools.export import formats
@@ -105,7 +107,7 @@ def test_a_closed_gate_is_said():
 
 MISTAKES = {
     "no bundle": (["besss"], "besss: is not a model; did you mean bess?"),
-    "no weights": (["funet"], "models/model.pt: there are no weights; train first, pass --checkpoint"),
+    "no weights": (["TMP/bare"], "bare/models/model.pt: there are no weights; train first, pass --checkpoint"),
     "no such weights": (["bess", "--checkpoint", "TMP/nothing.pt"], "nothing.pt: there are no weights"),
     "weights and none": (["bess", "--random_weights", "--checkpoint", "TMP/a.pt"], "contradicts --checkpoint"),
     "weights of another network": (["bess", "--checkpoint", "TMP/another.pt"], "does not fit this network"),
@@ -133,6 +135,8 @@ def test_mistakes_are_one_line(mistake, tmp_path, capsys):
     torch.save({"weight": torch.zeros(2)}, tmp_path / "another.pt")
     torch.save({"weight": torch.zeros(2)}, tmp_path / "planned.pt")
     (tmp_path / "planned.json").write_text(json.dumps({"normalize": "none"}), encoding="utf-8")
+    bare = shutil.copytree(ROOT / "bundles" / "funet" / "configs", tmp_path / "bare" / "configs").parent
+    (bare / "common").symlink_to(ROOT / "common")
     given, problem = MISTAKES[mistake]
     before = set(tmp_path.rglob("*"))
     try:
