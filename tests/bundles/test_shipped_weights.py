@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from common.data.phantom import write_spine_phantoms
 from common.data.provenance import sha256_of
 from common.handlers import load_weights
+from tests.bundles.drawn_pictures import colon_polyp, ultrasound_lesion
 from tests.bundles.runs import ROOT, read_json, run, undone, workflow
 from tools.bundle_files import WEIGHTS, find_bundles, is_recipe
 from tools.demo import dice_of
@@ -20,6 +23,8 @@ from tools.train_release.publish import LARGEST
 SHIPPED = [root for root in find_bundles(ROOT / "bundles") if not is_recipe(root)]
 # Mean Dice of all structures that the demo's two phantoms draw: what the shipped weights reach at least.
 PHANTOM_DICE = {"safnet": 0.75}
+# Mean Dice of four drawn pictures of what they were trained on, likewise.
+DRAWN_DICE = {"bess": (ultrasound_lesion, 0.8), "funet": (colon_polyp, 0.7)}
 
 
 COUNTS = ("cases", "structures", "sequences", "frames")
@@ -70,10 +75,33 @@ class TestShippedWeights:
         assert "No trained weights" not in card and "research" in card
 
 
-@pytest.mark.skipif(not any(root.name == "safnet" for root in SHIPPED), reason="safnet ships no weights")
-def test_safnet_on_phantoms(tmp_path):
+def shipped(dices: Mapping[str, Any]) -> list[str]:
+    """Those of the named bundles that ship weights."""
+    return [root.name for root in SHIPPED if root.name in dices]
+
+
+@pytest.mark.parametrize("name", shipped(PHANTOM_DICE))
+def test_vertebrae_and_discs_of_phantoms(name, tmp_path):
     write_spine_phantoms(tmp_path / "data", 2, seed=3)
-    run(ROOT / "bundles" / "safnet", "inference", input=str(tmp_path / "data" / "images"),
-        output_dir=str(tmp_path / "out"), overlay=False, measures=False)  # fmt: skip
+    ids = {"input": str(tmp_path / "data" / "images"), "output_dir": str(tmp_path / "out")}
+    run(ROOT / "bundles" / name, "inference", **ids, overlay=False, measures=False)
     found = dice_of(tmp_path / "data" / "labels", tmp_path / "out", ["phantom_000", "phantom_001"])
-    assert found["dice"]["mean"] >= PHANTOM_DICE["safnet"], found
+    assert found["dice"]["mean"] >= PHANTOM_DICE[name], found
+
+
+@pytest.mark.parametrize("name", shipped(DRAWN_DICE))
+def test_drawn_pictures(name, tmp_path):
+    draw, least = DRAWN_DICE[name]
+    references = {}
+    (tmp_path / "drawn").mkdir()
+    for seed in range(4):
+        picture, references[seed] = draw(seed)
+        Image.fromarray(picture).save(tmp_path / "drawn" / f"{seed}.png")
+    ids = {"input": str(tmp_path / "drawn"), "output_dir": str(tmp_path / "out")}
+    run(ROOT / "bundles" / name, "inference", **ids, overlay=False)
+    dices = []
+    for seed, reference in references.items():
+        mask = np.asarray(Image.open(tmp_path / "out" / "drawn_mask" / f"{seed}.png")) > 0
+        assert mask.shape == reference.shape
+        dices.append(2 * (mask & reference).sum() / (mask.sum() + reference.sum()))
+    assert np.mean(dices) >= least, dices
