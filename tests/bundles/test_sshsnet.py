@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from typing import Any
@@ -203,6 +204,15 @@ class TestSSHSNet(SpineBundleTests):
         ids = {**self.tiny, "input": str(example), "output_dir": str(tmp_path), "mode": mode, "overlay": "false"}
         run(released, "inference", **ids)
         assert read_json(tmp_path / "RAS_seg.json")["settings"]["mode"] == mode
+
+    def test_weights_say_in_which_mode_they_are_used(self, tmp_path):
+        weights = tmp_path / "model.pt"
+        for settings, mode in (({}, "faithful"), ({"mode": "fast", "width": 0.5}, "fast")):
+            weights.with_suffix(".json").write_text(json.dumps(settings), encoding="utf-8")
+            with undone():
+                parser = workflow(self.root, "inference", bundle_root=str(self.root), checkpoint=str(weights)).parser
+                assert parser.get_parsed_content("mode") == mode
+                assert parser.get_parsed_content("width") == settings.get("width", 1.0)
 
     def test_ensemble(self, released, trained, example, tmp_path):
         """The mean of two weights' probabilities, the networks held or read for each scan; none are refused."""
