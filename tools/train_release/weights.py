@@ -25,14 +25,17 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def halved(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Round a state dict to half precision; whole numbers stay.
+    """Round the weights of a state dict to half precision.
+
+    Whole numbers stay, and so does what there is one number of for each channel: biases, and scales and statistics of
+    normalization. They are next to nothing in size, and small statistics are what half precision has least digits for.
 
     Raises:
         InputError: a number is too large for half precision.
     """
     result = {}
     for name, tensor in weights.items():
-        result[name] = tensor.half() if tensor.is_floating_point() else tensor
+        result[name] = tensor.half() if tensor.is_floating_point() and tensor.dim() > 1 else tensor
         if not torch.isfinite(result[name]).all():
             raise InputError(name, "holds numbers that half precision does not have", "lower the learning rate")
     return result

@@ -50,7 +50,7 @@ class StandIn:
     """
 
     def __init__(self, weights: torch.Tensor | None = None) -> None:
-        self.weights = torch.tensor([1.0, 0.1]) if weights is None else weights
+        self.weights = torch.tensor([[1.0, 0.1]]) if weights is None else weights
         self.score = {"coarse": 0.8, "fine": 0.91237, "half": 0.91237}
         self.fails: str | None = None
         self.calls: list[dict[str, str]] = []
@@ -208,13 +208,16 @@ class TestRun:
 
 class TestWeights:
     def test_halved(self):
-        found = halved({"w": torch.tensor([1.0, 0.1]), "steps": torch.tensor(70000)})
+        """What there is one number of for each channel stays as it is."""
+        numbers = torch.tensor([[1.0, 0.1]])
+        found = halved({"w": numbers, "variance": numbers[0], "steps": torch.tensor(70000)})
         assert found["w"].dtype == torch.float16 and found["steps"].dtype == torch.int64
-        assert found["steps"] == 70000 and torch.equal(found["w"], torch.tensor([1.0, 0.1]).half())
+        assert found["steps"] == 70000 and torch.equal(found["w"], numbers.half())
+        assert found["variance"].dtype == torch.float32 and torch.equal(found["variance"], numbers[0])
 
     def test_a_number_that_is_too_large(self):
         with pytest.raises(Exception, match="w: holds numbers that half precision does not have; lower the learning"):
-            halved({"w": torch.tensor([70000.0])})
+            halved({"w": torch.tensor([[70000.0]])})
 
 
 class TestData:
