@@ -37,7 +37,7 @@ def test_frames_then_clips_and_the_better_of_both(launch, tmp_path, capsys):
         assert float(row["loss"]) > 0
 
     summaries = {stage: read_json(output / f"evaluation_{stage}" / "summary.json") for stage in ("frames", "clips")}
-    scores = {stage: summary["maxDice"] for stage, summary in summaries.items()}
+    scores = {stage: summary["Dice"] for stage, summary in summaries.items()}
     better = "frames" if scores["frames"] >= scores["clips"] else "clips"
     assert f"clips/model_last.pt {scores['clips']:.4f}: {better}/model_last.pt is used" in capsys.readouterr().out
     settings = {"frames": {"frame_weights": False}, "clips": {}}
