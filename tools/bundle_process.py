@@ -24,9 +24,10 @@ class NotBegunError(Exception):
 
 def as_word(value: Any) -> str:
     """Return a value as the command line of a bundle takes it."""
-    if isinstance(value, (list, tuple, dict)):
-        return repr(value)  # MONAI reads these as Python has them: None in a list, where JSON has null
-    return value if isinstance(value, str) else json.dumps(value)
+    if value is None or isinstance(value, (list, tuple, dict)):
+        # MONAI reads these as Python has them: None, also in a list, where JSON has null.
+        return repr(json.loads(json.dumps(value, default=str)))
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def training_command(files: Sequence[str], ids: Mapping[str, Any]) -> list[str]:

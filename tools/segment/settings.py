@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from common.data.plan import plan_file, read_plan
 from common.engines.launch import check_given
 from common.errors import InputError
 from tools.bundle_files import in_words
+from tools.bundle_process import as_word
 from tools.configuration import read_configuration
 
 __all__ = ["OPTIONS", "BundleSettings"]
@@ -143,12 +143,7 @@ class BundleSettings:
             ) from error
 
     def _check(self, ids: Mapping[str, Any]) -> None:
-        words = {name: value if isinstance(value, str) else _word(value) for name, value in ids.items()}
-        check_given(words, self._defaults)
-
-
-def _word(value: Any) -> str:
-    return "None" if value is None else json.dumps(value, default=str)
+        check_given({name: as_word(value) for name, value in ids.items()}, self._defaults)
 
 
 def _absolute(path: str | os.PathLike) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from monai.bundle import ConfigParser
 
 from common.engines.id_values import check_value
 from common.errors import InputError
+from tools.bundle_process import as_word
 from tools.configuration import read_configuration
 
 __all__ = ["read_bundle"]
@@ -68,4 +68,4 @@ def _check_id(parser: ConfigParser, name: str, value: Any) -> None:
         near = difflib.get_close_matches(top, parser.config, n=1)
         hint = f"did you mean {near[0]}?" if near else "the ids are at the top of the bundle's inference.json"
         raise InputError(f"--set {name}", "is not an id of this configuration", hint)
-    check_value(name, value if isinstance(value, str) else json.dumps(value), parser.config.get(name))
+    check_value(name, as_word(value), parser.config.get(name))
