@@ -13,6 +13,9 @@ from tests.bundles.bundle_test_base import BundleTests, Mistake, read_csv, read_
 from tests.bundles.runs import content_of, equal, run, run_in_ranks, undone, workflow
 from tests.bundles.spine_bundle_tests import SpineBundleTests
 
+# Inference takes its grid and width from the shipped weights; here the paper's are meant.
+WITHOUT_WEIGHTS: Mapping[str, Any] = {"inference": {"checkpoint": None}}
+
 
 class TestSSHSNet(SpineBundleTests):
     name = "sshsnet"
@@ -78,7 +81,7 @@ class TestSSHSNet(SpineBundleTests):
             ("evaluate", ["validate#preprocessing"]),
         ):
             with undone():
-                made = workflow(self.root, config)
+                made = workflow(self.root, config, **WITHOUT_WEIGHTS.get(config, {}))
                 made.parser.parse(reset=True)
                 data = self.labelled_item(dataset)
                 for key in keys:
@@ -96,7 +99,7 @@ class TestSSHSNet(SpineBundleTests):
     def test_parameters(self, fusion, stage2):
         for config in ("train", "inference"):
             with undone(), torch.device("meta"):
-                made = workflow(self.root, config, fusion=fusion)
+                made = workflow(self.root, config, fusion=fusion, **WITHOUT_WEIGHTS.get(config, {}))
                 made.parser.parse(reset=True)
                 network = made.parser.get_parsed_content("network_def")
             counts = [sum(p.numel() for p in part.parameters()) for part in (network.stage1, network.stage2)]
