@@ -28,15 +28,16 @@ DRAWN_DICE = {"bess": (ultrasound_lesion, 0.8), "funet": (colon_polyp, 0.7)}
 
 
 COUNTS = ("cases", "structures", "sequences", "frames")
+SPREADS = ("sd", "low", "high")
 
 
 def figures(content: Any, path: str = "", counts: tuple[int, ...] = ()) -> Iterator[tuple[str, float, tuple[int, ...]]]:
     """Every figure of the metadata: where it stands, itself, and on how many, which may be said of all below."""
     if isinstance(content, dict):
         counts += tuple(content[name] for name in COUNTS if isinstance(content.get(name), int))
-        for name in ("mean", "share", "value"):
-            if name in content:
-                yield path, content[name], counts
+        for name, value in content.items():
+            if name in ("mean", "share", "value") or (isinstance(value, float) and name not in SPREADS):
+                yield f"{path}/{name}", value, counts
         for name, value in content.items():
             yield from figures(value, f"{path}/{name}", counts)
 
