@@ -158,6 +158,8 @@ class BundleTests(HostTests):
     inference_overlays: Sequence[str] = ()
     # Configurations that are laid over train.json and evaluate.json.
     evaluation_overlays: Sequence[str] = ()
+    # What else a configuration is laid over, by its name.
+    laid_over: Mapping[str, Sequence[str]] = {}
     # What a training's output folder holds besides what every training leaves.
     also_left: Sequence[str] = ()
     # Settings of the network that matter in training only.
@@ -298,6 +300,8 @@ class BundleTests(HostTests):
                 continue
             content = read_json(file)
             base = bases["inference" if file.stem in self.inference_overlays else "train"]
+            for name in self.laid_over.get(file.stem, ()):
+                base = base | ConfigParser.load_config_file(self.root / "configs" / f"{name}.json")
             if file.stem in self.evaluation_overlays:
                 base = base | ConfigParser.load_config_file(self.root / "configs" / "evaluate.json")
             new = {key.lstrip("+").split("#")[0] for key in content} - base.keys()

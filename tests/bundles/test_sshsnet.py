@@ -42,6 +42,7 @@ class TestSSHSNet(SpineBundleTests):
     channel_axis = -4
     inference_overlays = ("ensemble", "fast")
     evaluation_overlays = ("evaluate_stage1",)
+    laid_over: Mapping[str, Any] = {"release_stage1": ("train_stage1",)}
     also_left = ("stage1",)
     first_stage = "stage1"
     training_arguments = ("pretrained_path",)

@@ -138,7 +138,7 @@ def test_an_interrupted_training_goes_on(phantoms, tmp_path, capsys):
 
 def test_a_list_whose_reader_has_seen_enough(tmp_path):
     """As ``--list | head -1``: no traceback."""
-    words = [sys.executable, "-m", "tools.reproduce", "bess-classifiers", "--output", str(tmp_path), "--list"]
+    words = [sys.executable, "-m", "tools.reproduce", "bess-cost", "--output", str(tmp_path), "--list"]
     process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()
     assert process.stderr.read() == "" and process.wait() == 0
