@@ -56,9 +56,11 @@ class Pictures:
         Raises:
             InputError: it cannot be written.
         """
-        self.shown += 1
-        if self._output is None and self._window is None:
-            return
+        if self._output is not None or self._window is not None:
+            self._give_out(frame, mask, own)
+        self.shown += 1  # not before: a run may be ended while it draws or writes
+
+    def _give_out(self, frame: Frame, mask: np.ndarray | None, own: bool) -> None:
         with self.times.step("draw"):
             if mask is None:
                 picture = frame.image
