@@ -27,7 +27,7 @@ def as_word(value: Any) -> str:
     if value is None or isinstance(value, (list, tuple, dict)):
         # MONAI reads these as Python has them: None, also in a list, where JSON has null.
         return repr(json.loads(json.dumps(value, default=str)))
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    return json.dumps(value) if isinstance(value, (bool, int, float)) else str(value)
 
 
 def training_command(files: Sequence[str], ids: Mapping[str, Any]) -> list[str]:

@@ -418,3 +418,18 @@ def test_is_the_network_itself_on_a_window_that_is_one_patch():
         wanted = network(volume).softmax(1)
     found = HybridInferer((32, 64, 12), None, (32, 64, 12))(volume, network)
     assert torch.allclose(found, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("window", "patch", "mode", "strides"),
+    [
+        ((512, 1024, 12), (192, 192, 12), "faithful", ((100, 100, 6), (81, 81, 1))),
+        ((512, 1024, 12), (192, 192, 12), "fast", ((384, 768, 10), (144, 144, 1))),
+        ((256, 512, 12), (96, 96, 12), "faithful", ((50, 50, 6), (40, 40, 1))),
+        ((256, 512, 6), (96, 96, 6), "fast", ((192, 384, 5), (72, 72, 1))),
+        ((4, 4, 1), (2, 2, 1), "faithful", ((1, 1, 1), (1, 1, 1))),
+    ],
+)
+def test_strides_are_in_proportion_to_the_sizes(window, patch, mode, strides):
+    inferer = HybridInferer(window_size=window, patch_size=patch, mode=mode)
+    assert (inferer.window_strides, inferer.patch_strides) == strides
