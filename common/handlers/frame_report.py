@@ -42,8 +42,7 @@ logger = logging.getLogger(__name__)
 class FrameReport:
     """Write scores, curves, panels and the results of each frame; compare with earlier evaluations.
 
-    There are four evaluations (:data:`common.metrics.EVALUATIONS`), as the two stages of the BESS paper can be scored
-    one by one and together:
+    The evaluations (:data:`common.metrics.EVALUATIONS`) score the two stages of the BESS paper one by one and together:
 
     - ``frames.npz`` (:meth:`common.metrics.FrameResults.arrays`) and ``frames.csv``, a row for each frame;
     - ``scores.csv``, ``scores.md`` and ``summary.json``: the evaluations' scores with confidence intervals;

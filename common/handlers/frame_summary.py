@@ -14,6 +14,8 @@ __all__ = ["FrameSummary"]
 
 _CONVENTIONS = {
     "classifier": "stage 1: whether a frame passes the gate",
+    "both_stages": "stage 1 lets a frame pass and stage 2 marks something on it; AUROC is of the product of stage 1's "
+    "probability and that of the most probable pixel, whatever passes",
     "segmenter_positives": "stage 2 by itself on the frames on which something is drawn",
     "segmenter_all": "stage 2 by itself on all frames",
     "end_to_end": "the mask of stage 2 where stage 1 lets the frame pass, else an empty one",

@@ -47,14 +47,23 @@ class ClassificationScores:
         probabilities: that it is present, (N,).
         present: whether it is, (N,).
         threshold: from which probability on it is called present.
+        called: whether it is called present, (N,), where something else decides than the threshold.
 
     Raises:
-        ValueError: the two differ in length, are empty, or a probability is not a number.
+        ValueError: these differ in length, are empty, or a probability is not a number.
     """
 
-    def __init__(self, probabilities: Sequence[float], present: Sequence[bool], threshold: float = 0.5) -> None:
+    def __init__(
+        self,
+        probabilities: Sequence[float],
+        present: Sequence[bool],
+        threshold: float = 0.5,
+        called: Sequence[bool] | None = None,
+    ) -> None:
         self.probabilities, self.present = _checked(probabilities, present)
-        self.called = self.probabilities >= threshold
+        self.called = self.probabilities >= threshold if called is None else np.asarray(called, bool)
+        if self.called.shape != self.present.shape:
+            raise ValueError(f"expected {len(self.present)} decisions, got {self.called.shape}")
         self._order, self._starts = _ties(self.probabilities)
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The four evaluations of a two-stage pipeline, with confidence intervals, and their comparison between two models."""
+"""The evaluations of a two-stage pipeline, with confidence intervals, and their comparison between two models."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ _OF_NEGATIVES = ("frame_FPR", "frame_FNR", "negative_pixel_FPR")
 # Which scores each evaluation reports, the primary one first.
 EVALUATED_SCORES = {
     "classifier": CLASSIFICATION_SCORES,
+    "both_stages": CLASSIFICATION_SCORES,
     "segmenter_positives": tuple(name for name in SEGMENTATION_SCORES if name not in _OF_NEGATIVES),
     "segmenter_all": SEGMENTATION_SCORES,
     "end_to_end": SEGMENTATION_SCORES,
@@ -63,7 +64,7 @@ class Comparison:
 
 
 class FrameEvaluator:
-    """Scores results of two stages in four ways (``EVALUATIONS``), and compares two models, by the bootstrap.
+    """Scores results of two stages in several ways (``EVALUATIONS``), and compares two models, by the bootstrap.
 
     Args:
         resample: what is drawn: ``images``, as the BESS paper does, or ``patients`` with all of their images.
@@ -90,7 +91,8 @@ class FrameEvaluator:
         for name in _counted(results):
             intervals = self._bootstrap(results, name).intervals(results.statistic(name), self.level)
             chosen = results.frames_of(name)
-            present = results.presence.present if name == "classifier" else results.counts.present
+            of_stage_one = EVALUATED_SCORES[name] is CLASSIFICATION_SCORES
+            present = results.presence.present if of_stage_one else results.counts.present
             found[name] = Evaluation(
                 frames=int(chosen.sum()),
                 positives=int((present & chosen).sum()),

@@ -10,13 +10,14 @@ import numpy as np
 
 from common.errors import InputError
 from common.metrics.bootstrap import Statistic
-from common.metrics.classification import FramePresence
+from common.metrics.classification import ClassificationScores, FramePresence
 from common.metrics.frame_segmentation import FrameCounts, SegmentationScores
 
 __all__ = ["EVALUATIONS", "FrameResults"]
 
-# Stage 1; stage 2 on the positives; stage 2 by itself on all frames; stage 2 on what stage 1 lets pass.
-EVALUATIONS = ("classifier", "segmenter_positives", "segmenter_all", "end_to_end")
+# Stage 1; what both stages say of presence; stage 2 on the positives, by itself on all frames, and on what stage 1 lets
+# pass.
+EVALUATIONS = ("classifier", "both_stages", "segmenter_positives", "segmenter_all", "end_to_end")
 _ARRAYS = ("ids", "patients", "numbers", "probabilities", "present", "confusion", "histograms")
 
 
@@ -79,6 +80,10 @@ class FrameResults:
         if evaluation == "classifier":
             presence, threshold = self._in_single_precision(gate_threshold)
             return presence.scores(threshold)
+        if evaluation == "both_stages":
+            likely = self.presence.probabilities * self.counts.largest_probabilities
+            called = self.opened(gate_threshold) & self.counts.marked
+            return ClassificationScores(likely, self.presence.present, called=called)
         if evaluation == "segmenter_positives":
             return SegmentationScores(self.counts.only(self.counts.present))
         if evaluation == "segmenter_all":

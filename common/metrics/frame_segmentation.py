@@ -50,6 +50,18 @@ class FrameCounts:
         """Whether the reference of each frame holds anything, (N,)."""
         return self.confusion[:, 0] + self.confusion[:, 3] > 0
 
+    @property
+    def marked(self) -> np.ndarray:
+        """Whether the mask of each frame holds anything, (N,)."""
+        return self.confusion[:, 0] + self.confusion[:, 1] > 0
+
+    @property
+    def largest_probabilities(self) -> np.ndarray:
+        """The probability of each frame's most probable pixel, (N,), in the histograms' steps (the step's middle)."""
+        filled = self.histograms.sum(axis=1) > 0
+        last = filled.shape[1] - 1 - filled[:, ::-1].argmax(axis=1)
+        return 1 / (1 + np.exp(_LIMIT - (last + 0.5) * (2 * _LIMIT / _BINS)))
+
     def only(self, chosen: np.ndarray) -> FrameCounts:
         """Return the frames for which an (N,) array is true."""
         chosen = np.asarray(chosen, bool)
@@ -127,7 +139,7 @@ class SegmentationScores:
         scores = ratios(counts.confusion, _RATIOS)
         for name in ("DSC", "IoU"):
             scores[name] = np.where(tp + fp + fn == 0, both_empty, scores[name])
-        present, marked = counts.present, tp + fp > 0
+        present, marked = counts.present, counts.marked
         scores["precision"] = np.where(present & ~marked, 0.0, scores["precision"])
         scores["precision"] = np.where(~present & ~marked, np.nan, scores["precision"])
         self._scores = scores | {

@@ -24,15 +24,16 @@ FRAME_COLUMNS = (
 )  # fmt: skip
 
 _TITLES = {
-    "classifier": "all frames",
+    "classifier": "stage 1",
+    "both_stages": "both stages",
     "segmenter_positives": "positives",
     "segmenter_all": "all frames, without the gate",
     "end_to_end": "all frames, end to end",
 }
 # Each is a table of its own, with the evaluations side by side that have the same scores.
 _STAGES = {
-    "Stage 1: is it there?": ("classifier",),
-    "Stage 2: where is it?": ("segmenter_positives", "segmenter_all", "end_to_end"),
+    "Is it there?": ("classifier", "both_stages"),
+    "Where is it?": ("segmenter_positives", "segmenter_all", "end_to_end"),
 }
 
 

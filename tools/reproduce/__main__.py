@@ -1,7 +1,7 @@
 """Re-run a table of one of the papers, on any data set of the right kind: ``python -m tools.reproduce TABLE``.
 
-TABLE is one of safnet-comparison, safnet-ablation, sshsnet-comparison, funet-comparison, funet-ablation,
-bess-classifiers, bess-segmenters, bess-cost, bess-two-stage.
+TABLE is one of safnet-comparison, safnet-ablation, safnet-augmentation, sshsnet-comparison, funet-comparison,
+funet-ablation, bess-classifiers, bess-segmenters, bess-cost, bess-two-stage.
 
 The table's trainings and evaluations are runs of the bundles, each in a folder of its own below OUTPUT/jobs with its
 log. Runs that are done are kept; the same command with --resume goes on, also from another machine that sees the same

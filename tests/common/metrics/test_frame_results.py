@@ -42,7 +42,7 @@ def written(folder: Path, **changes) -> Path:
 class TestEvaluations:
     def test_frames_that_count(self):
         found = [list(results().frames_of(name)) for name in EVALUATIONS]
-        assert found == [[True] * 5, list(PRESENT), [True] * 5, [True] * 5]
+        assert found == [[True] * 5, [True] * 5, list(PRESENT), [True] * 5, [True] * 5]
 
     @pytest.mark.parametrize(
         ("threshold", "opened"), [(None, [0, 1, 4]), (0.3, [0, 1, 3, 4]), (0.95, []), (0, range(5))]
@@ -62,13 +62,31 @@ class TestEvaluations:
     def test_gate_threshold_of_its_own(self):
         assert list(results(gate_threshold=0.85).opened()) == [True, False, False, False, False]
 
+    @pytest.mark.parametrize(("threshold", "called"), [(None, [0, 1, 4]), (0.85, [0]), (0, [0, 1, 3, 4])])
+    def test_presence_by_both_stages(self, threshold, called):
+        """Called present where the gate is open and something is marked; ranked by the product of probabilities."""
+        histograms = np.zeros((5, 2, 512), np.int32)
+        histograms[:, 0, 40] = 90  # most pixels, outside, are improbable
+        for frame, step in enumerate((300, 100, 260, 400, 450)):
+            histograms[frame, frame % 2, step] = 10
+        numbers = results().counts.numbers
+        made = results(counts=FrameCounts(numbers, CONFUSION, histograms))
+        largest = 1 / (1 + np.exp(-(np.array([300, 100, 260, 400, 450]) - 255.5) / 16))
+        assert made.counts.largest_probabilities == pytest.approx(largest)
+        scores = made.statistic("both_stages", threshold).values()
+        ranks = PROBABILITIES * largest
+        pairs = [ranks[one] > ranks[other] for one in (0, 3, 4) for other in (1, 2)]
+        assert scores["AUROC"] == pytest.approx(np.mean(pairs))
+        assert scores["sensitivity"] == np.isin([0, 3, 4], called).mean()
+        assert scores["FPR"] == np.isin([1, 2], called).mean()
+
     def test_the_segmenter_by_itself(self):
         assert results().statistic("segmenter_all", 0.95).values()["DSC"] == pytest.approx(dice(CONFUSION))
         positives = results().statistic("segmenter_positives").values()["DSC"]
         assert positives == pytest.approx(dice(CONFUSION[PRESENT]))
 
     def test_unknown(self):
-        with pytest.raises(ValueError, match="one of classifier, segmenter_positives"):
+        with pytest.raises(ValueError, match="one of classifier, both_stages, segmenter_positives"):
             results().statistic("everything")
 
 

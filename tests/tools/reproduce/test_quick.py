@@ -14,6 +14,7 @@ from tools.reproduce.tables import TABLES
 # The table, rows that stand for all, and how many runs they need.
 QUICK = [
     ("safnet-ablation", "base,all", 4),
+    ("safnet-augmentation", "plain,mirror", 4),
     ("sshsnet-comparison", "tri_50,supervised_50", 5),
     ("funet-ablation", "ifa", 3),
     ("bess-classifiers", "resnet18", 2),
