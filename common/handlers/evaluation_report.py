@@ -34,7 +34,7 @@ _COLUMNS = (
     "reference_voxels", "predicted_voxels", "reference_ml", "predicted_ml",
 )  # fmt: skip
 _KINDS = {"vertebrae": "vertebra", "discs": "disc"}
-_CASE_COLUMNS = ("case", "subject", "group", "dice", *_KINDS, *(f"merged_{kind}" for kind in _KINDS))
+_CASE_COLUMNS = ("case", "subject", "group", "dice", *_KINDS, *(f"merged_{kind}" for kind in _KINDS), "named_right")
 
 
 class EvaluationReport:
@@ -46,7 +46,8 @@ class EvaluationReport:
     program of SSHSNet (https://arxiv.org/abs/2203.12151).
 
     The same over the vertebrae (the sacrum is one) and over the discs alone. Merged Dice takes all vertebrae for one
-    structure, and all discs, whatever their names (:func:`common.metrics.merged_dice`).
+    structure, and all discs, whatever their names (:func:`common.metrics.merged_dice`). ``wholly_named_right`` is the
+    share of the cases in which every structure that was drawn is named right.
 
     Args:
         output_dir: the folder.
@@ -158,8 +159,8 @@ class EvaluationReport:
     def _case_scores(
         self, rows: list[dict[str, Any]], histogram: torch.Tensor, drawn: torch.Tensor
     ) -> dict[str, float | str]:
-        """Return what ``cases.csv`` has of a case: means over structures, and Dice of merged ones."""
-        scores = {"dice": _mean(rows)}
+        """Return what ``cases.csv`` has of a case: means over structures, Dice of merged ones, share named right."""
+        scores = {"dice": _mean(rows), "named_right": _mean(rows, "named_right")}
         for name, kind in _KINDS.items():
             scores[name] = _mean([row for row in rows if row["kind"] == kind])
             channels = [structure.channel for structure in self.scheme.structures if _kind(structure) == kind]
@@ -228,9 +229,9 @@ def _kind(structure: Structure) -> str:
     return _KINDS["discs" if structure.is_disc else "vertebrae"]
 
 
-def _mean(rows: list[dict[str, Any]]) -> float:
-    """Mean Dice of rows; NaN where nothing was scored."""
-    scored = [row["dice"] for row in rows if row["dice"] != ""]
+def _mean(rows: list[dict[str, Any]], column: str = "dice") -> float:
+    """Mean of a column of rows; NaN where nothing was scored."""
+    scored = [row[column] for row in rows if row[column] != ""]
     return statistics.fmean(scored) if scored else float("nan")
 
 
@@ -256,6 +257,7 @@ def _summary(rows: list[dict[str, Any]], cases: list[dict[str, Any]]) -> dict[st
         by_structure.setdefault(row["structure"], []).append(row["dice"])
     by_distance = {name: [row[name] for row in scored if name in row] for name in _DISTANCES}
     named = [row["named_right"] for row in rows if row["named_right"] != ""]
+    whole = [case["named_right"] == 1 for case in cases if case["named_right"] != ""]
     return {
         "dice": _spread(statistics.fmean(values) for values in by_case.values()),
         **{
@@ -266,6 +268,7 @@ def _summary(rows: list[dict[str, Any]], cases: list[dict[str, Any]]) -> dict[st
             for kind in _KINDS
         },
         "named_right": {"share": statistics.fmean(named) if named else float("nan"), "structures": len(named)},
+        "wholly_named_right": {"share": statistics.fmean(whole) if whole else float("nan"), "cases": len(whole)},
         "distances": {
             name: _spread((value for value in values if value != ""), "structures") | {"blank": values.count("")}
             for name, values in by_distance.items()

@@ -7,9 +7,11 @@ score by no more than 0.001, it is what can be shipped. The same command goes on
 Of weights of several stages, the ones with the best score in the recipe's evaluation are taken.
 
 --folds all trains once for each fold, which takes as many times as long, and writes RUN/cross_validation.csv: mean and
-standard deviation over the subjects of each fold and of all, with every case in RUN/cross_validation.json; the weights
-of a fold are in RUN/fold_N. --publish puts the weights into the bundle's models/, the figures into its metadata, and
-tables and curves into docs/results/NAME: only then anything outside RUN is written.
+standard deviation over the subjects of each fold, of each group of exams and of all, with every case in
+RUN/cross_validation_cases.csv; the weights of a fold are in RUN/fold_N. --publish puts the weights into the bundle's
+models/, the figures into its metadata, and tables and curves into docs/results/NAME: only then anything outside RUN is
+written. With --folds these are the weights of the recipe's own fold, and what the folds together have shown goes with
+them.
 
 Exit status: 0 when all is done, 1 after an error, which is one line, and 130 after Ctrl-C.
 """
@@ -21,15 +23,15 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from common.data.cases import find_cases
 from common.engines.launch import Switches, error_line
 from common.errors import InputError
 from tools.arguments import OneLineParser
 from tools.bundle_process import wait_for
 from tools.configuration import ids_in_words
 from tools.search.configuration import Configuration
-from tools.train_release.cross_validation import cross_validated, write_cross_validation
+from tools.train_release.cross_validation import cross_validated, read_case_rows, write_cross_validation
 from tools.train_release.publish import publish
 from tools.train_release.recipe import Recipe, recipe_names
 from tools.train_release.release import RunBundle, Trained, run_recipe
@@ -71,8 +73,8 @@ def _folds(options: argparse.Namespace, recipe: Recipe) -> list[int | None]:
         raise InputError(f"--folds {options.folds}", "are no numbers with commas", "pass some such as 0,1,2, or all")
     if strange := [fold for fold in folds if recipe.folds and fold not in recipe.folds]:
         raise InputError(f"fold {strange[0]}", "there is none", f"the folds are {', '.join(map(str, recipe.folds))}")
-    if options.publish and len(folds) > 1:
-        raise InputError("--publish", "needs to know which weights", "pass one --fold with it")
+    if options.publish and options.folds is not None and recipe.fold not in folds:
+        raise InputError("--publish", f"hands on the weights of fold {recipe.fold}", "have it among --folds")
     return folds
 
 
@@ -89,15 +91,15 @@ def _ids(pairs: Sequence[str], recipe: Recipe) -> dict[str, str]:
     return ids
 
 
-def _cross_validate(data: Path, results: Mapping[int, Trained], output: Path) -> None:
-    subjects = {case["id"]: case["subject"] for case in find_cases(data)}
-    found = cross_validated({fold: done.evaluation.summary["cases"] for fold, done in results.items()}, subjects)
-    for row in (*found["folds"], found):
-        where = f"fold {row['fold']}" if "fold" in row else "all folds"
-        mean, spread = ("-" if row[name] is None else f"{row[name]:.4f}" for name in ("mean", "sd"))
-        _line(f"{where}: {mean} ± {spread} over {row['subjects']} subjects ({row['cases']} cases)")
+def _cross_validate(results: Mapping[int, Trained], output: Path) -> dict[str, Any]:
+    found = cross_validated({fold: read_case_rows(done.evaluation.folder) for fold, done in results.items()})
+    parts = {f"fold {fold}": part for fold, part in found["folds"].items()} | found["groups"] | {"all folds": found}
+    for where, part in parts.items():
+        mean, spread = ("-" if part[name] is None else f"{part[name]:.4f}" for name in ("mean", "sd"))
+        _line(f"{where}: {mean} ± {spread} over {part['subjects']} subjects ({part['cases']} cases)")
     for file in write_cross_validation(found, output):
         _line(f"wrote {file}")
+    return found
 
 
 def _line(text: str) -> None:
@@ -127,10 +129,9 @@ def main(argv: Sequence[str] | None = None, run_bundle: RunBundle = wait_for) ->
             run = output / f"fold_{fold}" if options.folds else output
             results[fold] = run_recipe(recipe, data, run, fold, ids, _line, run_bundle)
             _line(f"weights: {results[fold].weights}")
-        if options.folds:
-            _cross_validate(data, results, output)
+        found = _cross_validate(results, output) if options.folds else None
         if options.publish:
-            for file in publish(recipe, results[folds[0]]):
+            for file in publish(recipe, results[recipe.fold if options.folds else folds[0]], found):
                 _line(f"wrote {file}")
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from there", file=sys.stderr)

@@ -18,6 +18,7 @@ from common.data.provenance import provenance
 from common.data.weight_parts import split_into_parts
 from common.visualize.curves import save_figure
 from tools.bundle_files import ROOT, WEIGHTS
+from tools.train_release.cross_validation import COLUMNS, write_cross_validation
 from tools.train_release.recipe import Recipe
 from tools.train_release.release import Trained
 
@@ -25,20 +26,28 @@ __all__ = ["LARGEST", "chosen_figures", "curves_figure", "publish"]
 
 LARGEST = 90_000_000  # bytes of a file that the repository takes
 _DIGITS = 4
+_WHOLE = COLUMNS[1:]  # of the cross-validation
 
 
-def publish(recipe: Recipe, trained: Trained, results: Path = ROOT / "docs" / "results") -> list[Path]:
+def publish(
+    recipe: Recipe,
+    trained: Trained,
+    cross_validation: Mapping[str, Any] | None = None,
+    results: Path = ROOT / "docs" / "results",
+) -> list[Path]:
     """Put weights, plan and figures into the bundle, and the small part of the log into ``docs/results/NAME``.
 
     Args:
         recipe: of the bundle.
         trained: what is published.
+        cross_validation: what all folds together have shown, where there is such.
         results: folder of the logs.
 
     Returns:
         The files that are for the repository: weights (in parts where they are larger than it takes), their plan and
-        provenance (with their SHA-256, and how they were chosen from several), the metadata, tables of the trainings
-        and of the evaluation, pictures of the trainings.
+        provenance (with their SHA-256, and how they were chosen from several), the metadata, tables of the trainings,
+        of the evaluation and of the cross-validation, pictures of the trainings. An earlier publication's
+        cross-validation is removed.
 
     Raises:
         InputError: a file cannot be written.
@@ -62,9 +71,18 @@ def publish(recipe: Recipe, trained: Trained, results: Path = ROOT / "docs" / "r
     metadata_file = recipe.root / "configs" / "metadata.json"
     metadata = json.loads(metadata_file.read_text(encoding="utf-8"))
     metadata["eval_metrics"] = chosen_figures(trained.evaluation.summary, recipe.figures)
+    if cross_validation is not None:
+        parts = {"folds": len(cross_validation["folds"])} | {
+            name: cross_validation[name] for name in ("groups", *_WHOLE)
+        }
+        metadata["eval_metrics"]["cross_validation"] = _rounded(parts)
     write_json(metadata_file, metadata)
 
     folder = results / recipe.root.name
+    for table in folder.glob("cross_validation*"):
+        table.unlink()
+    if cross_validation is not None:
+        written += write_cross_validation(cross_validation, folder)
     written += [plan_file(target), target.with_name("provenance.json"), metadata_file]
     for stage in {stage.name: stage for stage in recipe.stages}.values():
         for table in sorted((trained.folder / stage.name).rglob("history.csv")):

@@ -21,6 +21,7 @@ from tools.train_release.weights import halved, read_tensors, save_tensors
 __all__ = ["MODEL", "TOLERANCE", "Evaluation", "Trained", "run_recipe"]
 
 MODEL, SUMMARY, REQUEST = "model.pt", "summary.json", "request.json"
+DONE = "done_{}.json"  # in a stage's folder, by its number, as stages may share one
 # By how much half precision may change the score before it is not used.
 TOLERANCE = 0.001
 _RESERVED = ("output_dir", "dataset_dir", "datalist", "fold", "num_folds", "resume", "checkpoint", "config_file")
@@ -101,8 +102,8 @@ def run_recipe(
         report("the data list, and phantoms")
         data["datalist"] = str(write_datalist(dataset_dir, recipe.phantoms, run, fold or 0, len(recipe.folds)))
     steps = _Steps(recipe, run, given, data, report, run_bundle)
-    for stage in recipe.stages:
-        steps.train(stage)
+    for number, stage in enumerate(recipe.stages):
+        steps.train(number, stage)
 
     tensors = {one.file: read_tensors(run / one.file) for one in recipe.weights}
     found = {one.file: steps.evaluate(one, run / one.file, f"evaluation_{one.stage}") for one in recipe.weights}
@@ -146,11 +147,17 @@ class _Steps:
         self.recipe, self.run, self.given, self.data = recipe, run, given, data
         self.report, self.run_bundle = report, run_bundle
 
-    def train(self, stage: Stage) -> None:
-        """Train a stage from its beginning, or from where it was interrupted."""
+    def train(self, number: int, stage: Stage) -> None:
+        """Train a stage from its beginning, or from where it was interrupted; not if this very one was finished."""
         output = self.run / stage.name
+        done = output / DONE.format(number)
         resume = (output / stage.state).is_file()
-        self._start(stage.name, self._words(stage, output, {"resume": "true"} if resume else {}), output)
+        words = self._words(stage, output, {})
+        if resume and _read(done) == {"command": words}:
+            return
+        done.unlink(missing_ok=True)
+        self._start(stage.name, [*words, *(["--resume", "true"] if resume else [])], output)
+        write_json(done, {"command": words})
 
     def evaluate(self, candidate: Candidate, weights: Path, name: str) -> Evaluation:
         """Evaluate weights into the folder ``name``, unless these very weights were evaluated so before."""

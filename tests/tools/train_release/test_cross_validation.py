@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,30 +22,43 @@ from tools.train_release.recipe import Candidate, Recipe
 SUBJECTS = ("a", "a", "b", "c", "c", "d")
 
 
+def case(name: str, dice: float | None, named_right: float | None = 1.0, group: str = "T1") -> dict[str, Any]:
+    return {"case": name, "subject": name[0], "group": group, "dice": dice, "named_right": named_right}
+
+
 class TestTable:
     def test_subjects_count_once(self, tmp_path):
-        scores = {0: {"a1": 0.9, "a2": 0.7, "b1": 0.6}, 3: {"c1": 0.4, "d1": 0.2}}
-        subjects = {"a1": "a", "a2": "a", "b1": "b", "c1": "c"}
-        found = cross_validated(scores, subjects)
-        # Of the subjects' 0.8, 0.6, 0.4 and 0.2.
+        folds = {
+            0: [case("a1", 0.9), case("a2", 0.7, 0.8, "T2"), case("b1", 0.6, None)],
+            3: [case("c1", 0.4, 0.0, "T2"), case("d1", 0.2)],
+        }
+        found = cross_validated(folds)
+        # Of the subjects' 0.8, 0.6, 0.4 and 0.2; two of the four cases with names have all of them right.
         assert (found["mean"], found["sd"], found["subjects"], found["cases"]) == (0.5, 0.2582, 4, 5)
-        assert found["folds"] == [
-            {"fold": 0, "mean": 0.7, "sd": 0.1414, "subjects": 2, "cases": 3},
-            {"fold": 3, "mean": 0.3, "sd": 0.1414, "subjects": 2, "cases": 2},
+        assert found["wholly_named_right"] == 0.5
+        first = {"mean": 0.7, "sd": 0.1414, "subjects": 2, "cases": 3, "wholly_named_right": 0.5}
+        assert found["folds"] == {"0": first, "3": {**first, "mean": 0.3, "cases": 2}}
+        assert found["groups"]["T2"] == {"mean": 0.55, "sd": 0.2121, "subjects": 2, "cases": 2, "wholly_named_right": 0}
+        table, cases = write_cross_validation(found, tmp_path)
+        assert table.read_text(encoding="utf-8").splitlines() == [
+            "part,subjects,cases,mean,sd,wholly_named_right",
+            "fold 0,2,3,0.7,0.1414,0.5",
+            "fold 3,2,2,0.3,0.1414,0.5",
+            "T1,3,3,0.5667,0.3512,1.0",
+            "T2,2,2,0.55,0.2121,0.0",
+            "all,4,5,0.5,0.2582,0.5",
         ]
-        assert found["each"]["a2"] == {"score": 0.7, "fold": 0, "subject": "a"}
-        assert found["each"]["d1"] == {"score": 0.2, "fold": 3, "subject": "d1"}
-        files = write_cross_validation(found, tmp_path)
-        assert read_json(files[0]) == json.loads(json.dumps(found))
-        assert files[1].read_text(encoding="utf-8").splitlines() == [
-            "fold,subjects,cases,mean,sd", "0,2,3,0.7,0.1414", "3,2,2,0.3,0.1414", "all,4,5,0.5,0.2582",
-        ]  # fmt: skip
+        assert read_csv(cases)[2] == {
+            "case": "b1", "subject": "b", "group": "T1", "fold": "0", "dice": "0.6", "named_right": ""
+        }  # fmt: skip
 
     def test_too_few(self, tmp_path):
-        found = cross_validated({0: {"a": 0.5}, 1: {}}, {})
+        found = cross_validated({0: [case("a", 0.5), case("b", None, None)], 1: []})
         assert (found["mean"], found["sd"], found["cases"]) == (0.5, None, 1)
-        _, table = write_cross_validation(found, tmp_path)
-        assert table.read_text(encoding="utf-8").splitlines()[1:] == ["0,1,1,0.5,", "1,0,0,,", "all,1,1,0.5,"]
+        table, _ = write_cross_validation(found, tmp_path)
+        assert table.read_text(encoding="utf-8").splitlines()[1:] == [
+            "fold 0,1,1,0.5,,1.0", "fold 1,0,0,,,", "T1,1,1,0.5,,1.0", "all,1,1,0.5,,1.0",
+        ]  # fmt: skip
 
 
 class TestWholeRun:
@@ -97,7 +111,7 @@ class TestWholeRun:
         begun.clear()
         breaks = ""
         assert program.main(words, run_bundle) == 0, capsys.readouterr().err
-        assert begun == [fold_0[0], *(step.replace("0", "1") for step in fold_0)]  # fold 0 is not evaluated again
+        assert begun == [step.replace("0", "1") for step in fold_0]  # of fold 0 nothing is done again
         assert (tmp_path / "run" / "fold_0" / "half" / "model.pt").read_bytes() == before
 
         parts = [read_json(tmp_path / "run" / f"fold_{fold}" / "coarse" / "split.json") for fold in (0, 1)]
@@ -107,14 +121,16 @@ class TestWholeRun:
         for part, held in zip(parts, held_out, strict=True):
             assert {subject_of.get(case, "phantom") for case in part["train"]} == {*SUBJECTS, "phantom"} - held
 
-        *folds, whole = read_csv(tmp_path / "run" / "cross_validation.csv")
-        assert [row["fold"] for row in (*folds, whole)] == ["0", "1", "all"]
+        *folds, group, whole = read_csv(tmp_path / "run" / "cross_validation.csv")
+        assert [row["part"] for row in (*folds, group, whole)] == ["fold 0", "fold 1", "T1", "all"]
+        assert list(group.values())[1:] == list(whole.values())[1:]
         assert (whole["subjects"], whole["cases"]) == ("4", "6")
         assert [int(row["subjects"]) for row in folds] == [len(held) for held in held_out]
-        each = read_json(tmp_path / "run" / "cross_validation.json")["each"]
-        assert {case: row["subject"] for case, row in each.items()} == subject_of
+        each = read_csv(tmp_path / "run" / "cross_validation_cases.csv")
+        assert {row["case"]: row["subject"] for row in each} == subject_of
         for fold in (0, 1):
             evaluated = read_json(tmp_path / "run" / f"fold_{fold}" / "evaluation_half" / "summary.json")["cases"]
-            assert {case: row["score"] for case, row in each.items() if row["fold"] == fold} == evaluated
+            dice = {row["case"]: float(row["dice"]) for row in each if row["fold"] == str(fold)}
+            assert dice == pytest.approx(evaluated, abs=1e-6)
         out = capsys.readouterr().out
         assert f"all folds: {float(whole['mean']):.4f} ± {float(whole['sd']):.4f} over 4 subjects (6 cases)" in out

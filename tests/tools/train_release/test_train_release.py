@@ -19,6 +19,7 @@ from tests.bundles.runs import ROOT, read_json
 from tools.bundle_process import TrainingError
 from tools.train_release import __main__ as program
 from tools.train_release import publish as publishing
+from tools.train_release.cross_validation import cross_validated
 from tools.train_release.publish import chosen_figures, publish
 from tools.train_release.recipe import Candidate, Recipe, Stage, recipe_names
 from tools.train_release.release import run_recipe
@@ -67,6 +68,9 @@ class StandIn:
             summary = SUMMARY | {"dice": SUMMARY["dice"] | {"mean": score}}
             (output / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
             (output / "dice.csv").write_text("case,dice\na,0.9\n", encoding="utf-8")
+            case = f"exam{ids['fold']}"
+            rows = f"case,subject,group,dice,named_right\n{case},{case},T1,0.{8 + int(ids['fold']) % 2},1.0\n"
+            (output / "cases.csv").write_text(rows, encoding="utf-8")
             (output / "frames.csv").write_text("case\na\n", encoding="utf-8")
             return
         (output / "training_state.pt").write_bytes(b"")
@@ -150,8 +154,11 @@ class TestRun:
         assert not (tmp_path / "half").exists()
         bundles.fails, bundles.calls = None, []
         run_recipe(recipe, data, tmp_path, 4, None, lambda line: None, bundles)
-        coarse, fine, *_ = bundles.calls
-        assert coarse["resume"] == "true" and "resume" not in fine
+        fine, *evaluations = bundles.calls  # what is finished is not started again
+        assert Path(fine["output_dir"]).name == "fine" and "resume" not in fine and len(evaluations) == 2
+        bundles.calls = []
+        run_recipe(recipe, data, tmp_path, 4, {"max_epochs": "9"}, lambda line: None, bundles)
+        assert [call["resume"] for call in bundles.calls[:2]] == ["true", "true"]  # another command goes on
 
     def test_weights_are_evaluated_once(self, recipe, data, tmp_path):
         """Unless they, or what is asked for, have changed; an evaluation that failed is none."""
@@ -166,6 +173,7 @@ class TestRun:
         assert evaluations() == both and evaluations() == []
         assert evaluations(precision="fp32") == both
         bundles.weights = bundles.weights + 1
+        (tmp_path / "fine" / "done_1.json").unlink()
         assert evaluations(precision="fp32") == both
         bundles.fails = "evaluation_half"
         with pytest.raises(InputError):
@@ -196,7 +204,7 @@ class TestRun:
         file = f"{origin}/model_last.pt"
         assert done.origin == file and done.evaluation.folder.name == "evaluation_half"
         assert lines[-3].endswith(f": {file} is used") and f"fine/model_last.pt {scores['fine']:.4f}" in lines[-3]
-        publish(several, done, tmp_path / "results")
+        publish(several, done, results=tmp_path / "results")
         chosen = read_json(recipe.root / "models" / "provenance.json")["settings"]["chosen"]
         assert (chosen["from"], chosen["score"], chosen["part"]) == (file, "dice/mean", "heldout")
         assert chosen["scores"] == {f"{stage}/model_last.pt": score for stage, score in scores.items()}
@@ -247,7 +255,7 @@ class TestPublish:
     @pytest.fixture
     def published(self, recipe, data, tmp_path):
         done = run_recipe(recipe, data, tmp_path / "run", 4, None, lambda line: None, StandIn())
-        return publish(recipe, done, tmp_path / "results"), recipe.root
+        return publish(recipe, done, results=tmp_path / "results"), recipe.root
 
     def test_weights_with_their_hash_and_settings(self, published):
         _, root = published
@@ -274,10 +282,24 @@ class TestPublish:
         }  # fmt: skip
         assert all(file.is_file() for file in published[0])
 
+    def test_a_cross_validation_goes_with_the_weights_that_it_is_of(self, recipe, data, tmp_path):
+        done = run_recipe(recipe, data, tmp_path / "run", 4, None, lambda line: None, StandIn())
+        row = {"subject": "a", "group": "T1", "dice": 0.9, "named_right": 1.0}
+        found = cross_validated({0: [row | {"case": "a1"}], 1: [row | {"case": "b1", "subject": "b", "dice": 0.8}]})
+        tables = {tmp_path / "results" / "bundle" / f"cross_validation{end}.csv" for end in ("", "_cases")}
+        assert tables <= set(publish(recipe, done, found, tmp_path / "results"))
+        assert all(table.is_file() for table in tables)
+        whole = {"subjects": 2, "cases": 2, "mean": 0.85, "sd": 0.0707, "wholly_named_right": 1.0}
+        metrics = read_json(recipe.root / "configs" / "metadata.json")["eval_metrics"]
+        assert metrics["cross_validation"] == {"folds": 2, "groups": {"T1": whole}} | whole
+        publish(recipe, done, results=tmp_path / "results")  # other weights, perhaps
+        assert not any(table.exists() for table in tables)
+        assert "cross_validation" not in read_json(recipe.root / "configs" / "metadata.json")["eval_metrics"]
+
     def test_weights_that_the_repository_takes_in_parts_only(self, recipe, data, tmp_path, monkeypatch):
         monkeypatch.setattr(publishing, "LARGEST", 1000)
         done = run_recipe(recipe, data, tmp_path / "run", 4, None, lambda line: None, StandIn())
-        written = publish(recipe, done, tmp_path / "results")
+        written = publish(recipe, done, results=tmp_path / "results")
         weights = recipe.root / "models" / "model.pt"
         parts = [path for path in written if ".part" in path.name]
         assert len(parts) > 2 and weights not in written
@@ -324,10 +346,18 @@ class TestProgram:
             assert ("flips" in ids) is evaluation and ("epoch_length" in ids) is not evaluation and ids["seed"] == "5"
 
     def test_a_cross_validation(self, start, tmp_path):
-        status, out, _, calls = start("--folds", "0,2")
-        assert status == 0 and [ids["fold"] for ids in calls if "checkpoint" not in ids] == [*"0022"]
+        status, out, _, calls = start("--folds", "0,1")
+        assert status == 0 and [ids["fold"] for ids in calls if "checkpoint" not in ids] == [*"0011"]
         assert "all folds: 0.8500 ± 0.0707 over 2 subjects (2 cases)" in out
+        assert "T1: 0.8500 ± 0.0707" in out and "fold 0: 0.8000 ± - over 1 subjects" in out
         assert (tmp_path / "run" / "cross_validation.csv").is_file()
+
+    def test_weights_of_the_recipes_own_fold_go_with_a_cross_validation(self, start, tmp_path, monkeypatch):
+        handed_on = []
+        monkeypatch.setattr(program, "publish", lambda *what: handed_on.append(what) or [])
+        status, *_ = start("--folds", "4,0", "--publish")
+        ((_, trained, found),) = handed_on
+        assert status == 0 and trained.folder == tmp_path / "run" / "fold_4" and found["subjects"] == 2
 
     @pytest.mark.parametrize(
         ("arguments", "line"),
@@ -335,8 +365,8 @@ class TestProgram:
             (["--folds", "a"], "error: --folds a: are no numbers with commas; pass some such as 0,1,2, or all"),
             (["--fold", "7"], "error: fold 7: there is none; the folds are 0, 1, 2, 3, 4"),
             (["--fold", "1", "--folds", "all"], "error: --fold: says the same as --folds; leave one of them out"),
-            (["--folds", "all", "--publish"],
-             "error: --publish: needs to know which weights; pass one --fold with it"),
+            (["--folds", "0,1", "--publish"],
+             "error: --publish: hands on the weights of fold 4; have it among --folds"),
             (["--set", "lr"], "error: --set lr: is not of the form ID=VALUE; pass one such as --set device=cpu"),
             (["--set", "flips=perhaps"], "error: --flips perhaps: is neither true nor false; pass --flips true or"),
             (["--set", "lr=x"], "error: --lr x: is not a number; pass one such as --lr 0.001"),
