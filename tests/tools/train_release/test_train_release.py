@@ -414,17 +414,18 @@ def test_recipes_name_what_there_is(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "files", "evaluate", "network"),
+    ("name", "files", "average", "evaluate", "network"),
     [
-        *((name, ("train", "release"), "evaluate", "@network") for name in ("funet", "safnet")),
-        ("bess", ("train", "train_classifier", "release_classifier"), "evaluate_classifier", "@trained_part"),
+        *((name, ("train", "release"), "", "evaluate", "@network") for name in ("funet", "safnet")),
+        ("bess", ("train", "train_classifier", "release_classifier"), "", "evaluate_classifier", "@trained_part"),
+        ("bess", ("train", "train_segmenter", "release_segmenter"), ".segmenter", "evaluate", "@network"),
     ],
 )
-def test_an_evaluation_is_of_the_weights_that_it_loads(name, files, evaluate, network):
+def test_an_evaluation_is_of_the_weights_that_it_loads(name, files, average, evaluate, network):
     """Not of the running mean that the overlay for a release makes, which nobody has trained then."""
     parser = ConfigParser()
     configs = ROOT / "bundles" / name / "configs"
     parser.read_config([str(configs / f"{file}.json") for file in files])
-    assert parser["validate#evaluator#network"] == "$@average.ema_model"
+    assert parser["validate#evaluator#network"] == f"$@average.ema_model{average}"
     parser.read_config([str(configs / f"{file}.json") for file in (*files, evaluate)])
     assert parser["validate#evaluator#network"] == network
