@@ -16,7 +16,6 @@ from common.data.label_scheme import LabelScheme
 __all__ = ["OrderLevelsd"]
 
 
-_HEAD_FOOT, _FRONT_BACK = 1, 2  # of the network's axes D, H, W (common.transforms.spine_grid)
 _SMALLEST = 0.2  # share of the median piece below which a piece is no vertebra
 _SURE = 0.8  # probability of being a vertebra, of any level, that makes a piece: it parts those that nearly touch
 _TALLEST = 1.3  # of its front-back extent, above which a piece is two vertebrae that touch
@@ -36,13 +35,24 @@ class OrderLevelsd(MapTransform):
     Nothing is changed where the pieces are no series: fewer than two, two that touch, or one missing between others.
 
     Args:
-        keys: probabilities (C, D, H, W) on the network's grid, H to the feet.
+        keys: probabilities (C, three axes) on the network's grid, with square pixels in the sagittal plane.
         scheme: name of the label scheme.
+        head_foot: which of the three axes runs to the feet; by default the second, as on SAFNet's grid
+            (:mod:`common.transforms.spine_grid`) and SSHSNet's (:mod:`common.transforms.sagittal_volume`).
+        front_back: which of them runs to the front or the back; SAFNet's third, SSHSNet's first (0).
         allow_missing_keys: skip keys that an item lacks.
     """
 
-    def __init__(self, keys: KeysCollection, scheme: str, allow_missing_keys: bool = False) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        scheme: str,
+        head_foot: int = 1,
+        front_back: int = 2,
+        allow_missing_keys: bool = False,
+    ) -> None:
         super().__init__(keys, allow_missing_keys)
+        self.head_foot, self.front_back = head_foot, front_back
         structures = LabelScheme.load(scheme).structures
         # By value: S, L5, L4, ... and L5/S, L4/L5, ...: the disc of a number lies below the vertebra of that number.
         ordered = sorted(structures, key=lambda structure: structure.value)
@@ -63,7 +73,7 @@ class OrderLevelsd(MapTransform):
     def _ordered(self, scores: np.ndarray) -> np.ndarray:
         bone, disc = scores[self.vertebrae].sum(axis=0), scores[self.discs].sum(axis=0)
         kind = np.stack([scores[0], scores[self.sacrum], bone, disc]).argmax(axis=0)
-        pieces, middles = _series((kind == _VERTEBRA) & (bone > _SURE))
+        pieces, middles = _series((kind == _VERTEBRA) & (bone > _SURE), self.head_foot, self.front_back)
         if not len(middles):
             return scores
         count = len(middles)
@@ -81,7 +91,7 @@ class OrderLevelsd(MapTransform):
         self._give(result, bone, pieces, [first + piece for piece in range(count)], self.vertebrae)
         plates, number = ndimage.label(kind == _DISC)
         if number:
-            heights = np.array(ndimage.center_of_mass(plates > 0, plates, range(1, number + 1)))[:, _HEAD_FOOT]
+            heights = np.array(ndimage.center_of_mass(plates > 0, plates, range(1, number + 1)))[:, self.head_foot]
             # The disc below a piece has its number; so many pieces lie below this disc.
             below = [first + int((middles > height).sum()) for height in heights]
             self._give(result, disc, plates, below, self.discs)
@@ -101,7 +111,7 @@ class OrderLevelsd(MapTransform):
             result[channel] += np.where(where == channel, share, 0)
 
 
-def _series(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _series(mask: np.ndarray, head_foot: int, front_back: int) -> tuple[np.ndarray, np.ndarray]:
     """Find the pieces of a mask that follow one another from the feet to the head.
 
     Returns:
@@ -115,8 +125,8 @@ def _series(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     sizes = ndimage.sum_labels(mask, pieces, range(1, count + 1))
     kept = np.flatnonzero(sizes >= _SMALLEST * np.median(sizes[sizes >= _SMALLEST * sizes.max()])) + 1
     boxes = [ndimage.find_objects(pieces)[number - 1] for number in kept]
-    tall, deep = (np.array([box[axis].stop - box[axis].start for box in boxes]) for axis in (_HEAD_FOOT, _FRONT_BACK))
-    middles = np.array(ndimage.center_of_mass(mask, pieces, kept))[:, _HEAD_FOOT]
+    tall, deep = (np.array([box[axis].stop - box[axis].start for box in boxes]) for axis in (head_foot, front_back))
+    middles = np.array(ndimage.center_of_mass(mask, pieces, kept))[:, head_foot]
     order = np.argsort(-middles)
     middles, steps = middles[order], -np.diff(middles[order])
     if len(kept) < 2 or (tall > _TALLEST * deep).any():

@@ -110,6 +110,15 @@ def test_what_is_no_series_stays_as_it_is(scores):
     assert torch.equal(ordered(scores), scores)
 
 
+def test_other_axes():
+    """SSHSNet's: front to back, to the feet, slices; vertebrae are deeper here than they are tall or wide."""
+    levels = right(5)
+    levels[2] = {"L4": 0.6, "L3": 0.4}
+    scores = spine(levels, ["L5/S", "L4/L5", "L4/L5", "L2/L3", "L1/L2"]).permute(0, 3, 2, 1)
+    found = OrderLevelsd("pred", "mrspineseg17", front_back=0)({"pred": scores})["pred"]
+    torch.testing.assert_close(found, spine(right(5), DISCS[:5]).permute(0, 3, 2, 1))
+
+
 def test_type_and_geometry_stay():
     affine = np.diag([4.0, 1.0, 1.0, 1.0])
     scores = MetaTensor(spine(right(3), DISCS[:3]).half(), affine=affine)
