@@ -68,7 +68,7 @@ def _table(name: str, title: str, rows: Sequence[Row], quick_rows: Sequence[str]
     )  # fmt: skip
 
 
-# Laid over half_size.json, release.json without what it adds of its own: half_size.json in slabs of twelve slices.
+# Laid over half_size.json, release.json without what it adds of its own: half_size.json with one exam at a time, in slabs of eight slices.
 # A running mean needs a share below 1; with this one it is the newest weights.
 _PLAIN = {
     "mirror_prob": 0.0, "histogram_prob": 0.0, "inversion_prob": 0.0, "resolution_prob": 0.0, "ringing_prob": 0.0,
@@ -122,7 +122,7 @@ TABLES = (
         "safnet-augmentation",
         "What each change of the training brings to SAFNet",
         (
-            _augmentation("plain", "plain: half_size.json, in slabs of 12 slices"),
+            _augmentation("plain", "plain: half_size.json, in slabs of 8 slices, one exam at a time"),
             _augmentation("whole", "whole exams in the place of slabs", crop_slices=-1),
             _augmentation("no_bias", "without the bias field", bias_prob=0.0),
             _augmentation("mirror", "left and right exchanged", mirror_prob=0.5),
