@@ -68,8 +68,8 @@ def _table(name: str, title: str, rows: Sequence[Row], quick_rows: Sequence[str]
     )  # fmt: skip
 
 
-# Laid over half_size.json, release.json without what it adds of its own: half_size.json with one exam at a time, in slabs of eight slices.
-# A running mean needs a share below 1; with this one it is the newest weights.
+# Laid over half_size.json, release.json without what it adds of its own: half_size.json with one exam at a time, in
+# slabs of eight slices. A running mean needs a share below 1; with this one it is the newest weights.
 _PLAIN = {
     "mirror_prob": 0.0, "histogram_prob": 0.0, "inversion_prob": 0.0, "resolution_prob": 0.0, "ringing_prob": 0.0,
     "spike_prob": 0.0, "balance_power": 0.0, "average_momentum": 0.999, "contrast_prob": 0.5, "elastic_prob": 0.3,
