@@ -30,7 +30,8 @@ class OrderLevelsd(MapTransform):
     vertebra two names. That it is a vertebra it knows well. So the pieces of what is a vertebra of any level are put in
     order from the feet to the head, and of all series of consecutive names the one is taken that the network itself
     finds most probable. The probability of all vertebrae then goes to the name of the nearest piece, and that of all
-    discs to the name between its neighbours. The sacrum, the background, and the outlines stay as they were.
+    discs to the name between its neighbours; what looks like a vertebra and hangs together with no piece becomes
+    background. The sacrum, the background elsewhere, and the outlines stay as they were.
 
     Nothing is changed where the pieces are no series: fewer than two, two that touch, or one missing between others.
 
@@ -88,6 +89,9 @@ class OrderLevelsd(MapTransform):
         first = int(np.argmax(fits))
         result = scores.copy()
         result[self.vertebrae + self.discs] = 0
+        specks = _apart_from(pieces, kind == _VERTEBRA)
+        result[0] += np.where(specks, bone, 0)
+        bone = np.where(specks, 0, bone)
         self._give(result, bone, pieces, [first + piece for piece in range(count)], self.vertebrae)
         plates, number = ndimage.label(kind == _DISC)
         if number:
@@ -109,6 +113,15 @@ class OrderLevelsd(MapTransform):
         where = target[pieces[tuple(nearest)]]
         for channel in np.unique(where):
             result[channel] += np.where(where == channel, share, 0)
+
+
+def _apart_from(pieces: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return what of a mask hangs together with no piece."""
+    parts, count = ndimage.label(mask)
+    joined = np.zeros(count + 1, bool)
+    joined[parts[pieces > 0]] = True
+    joined[0] = True
+    return ~joined[parts]
 
 
 def _series(mask: np.ndarray, head_foot: int, front_back: int) -> tuple[np.ndarray, np.ndarray]:
