@@ -17,9 +17,11 @@ __all__ = ["OrderLevelsd"]
 
 
 _SMALLEST = 0.2  # share of the median piece below which a piece is no vertebra
+_SMALLEST_CUT = 0.05  # likewise of one that the upper edge of the picture cuts
 _SURE = 0.8  # probability of being a vertebra, of any level, that makes a piece: it parts those that nearly touch
 _TALLEST = 1.3  # of its front-back extent, above which a piece is two vertebrae that touch
 _STEP = (0.6, 2.2)  # of the median height: from one piece's middle to the next; more, and one is missing between
+_STEP_CUT = 0.4  # likewise the least, to the middle of what is left of a piece that the edge cuts
 _VERTEBRA, _DISC = 2, 3  # what wins a voxel: background, sacrum, vertebra of any level, disc of any level
 
 
@@ -136,15 +138,19 @@ def _series(mask: np.ndarray, head_foot: int, front_back: int) -> tuple[np.ndarr
     if count < 2:
         return none
     sizes = ndimage.sum_labels(mask, pieces, range(1, count + 1))
-    kept = np.flatnonzero(sizes >= _SMALLEST * np.median(sizes[sizes >= _SMALLEST * sizes.max()])) + 1
-    boxes = [ndimage.find_objects(pieces)[number - 1] for number in kept]
+    boxes = ndimage.find_objects(pieces)
+    cut = np.array([box[head_foot].start == 0 for box in boxes])
+    usual = np.median(sizes[sizes >= _SMALLEST * sizes.max()])
+    kept = np.flatnonzero(sizes >= np.where(cut, _SMALLEST_CUT, _SMALLEST) * usual) + 1
+    boxes = [boxes[number - 1] for number in kept]
     tall, deep = (np.array([box[axis].stop - box[axis].start for box in boxes]) for axis in (head_foot, front_back))
     middles = np.array(ndimage.center_of_mass(mask, pieces, kept))[:, head_foot]
     order = np.argsort(-middles)
     middles, steps = middles[order], -np.diff(middles[order])
     if len(kept) < 2 or (tall > _TALLEST * deep).any():
         return none
-    if steps.min() < _STEP[0] * np.median(tall) or steps.max() > _STEP[1] * np.median(tall):
+    least = np.where(cut[kept[order] - 1], _STEP_CUT, _STEP[0])[1:]
+    if (steps < least * np.median(tall)).any() or (steps > _STEP[1] * np.median(tall)).any():
         return none
     numbers = np.zeros(count + 1, dtype=pieces.dtype)
     numbers[kept[order]] = np.arange(1, len(kept) + 1)

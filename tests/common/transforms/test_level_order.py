@@ -75,6 +75,16 @@ def test_a_stray_speck_is_no_vertebra():
     torch.testing.assert_close(found, spine(right(4), DISCS[:4]))
 
 
+def test_the_edge_cuts_a_vertebra():
+    """What is left of it, small as it is, has a name of its own, and not that of the one below."""
+    scores = spine(right(6), DISCS[:6])[:, :, 39:]  # of T12's eight rows the lowest
+    assert scores[CHANNEL["T12"], :, 0].any() and not scores[CHANNEL["T12"], :, 1:].any()
+    unsure = scores.clone()
+    unsure[CHANNEL["T12"]] *= 0.45
+    unsure[CHANNEL["L1"]] += scores[CHANNEL["T12"]] * 0.55
+    torch.testing.assert_close(ordered(unsure), scores)
+
+
 def test_the_series_that_is_most_probable():
     """Two of three vertebrae say that the lowest one in the picture is L4."""
     levels = [{"L5": 1.0}, {"L3": 0.9, "L4": 0.1}, {"L2": 1.0}]
