@@ -22,7 +22,9 @@ _SURE = 0.8  # probability of being a vertebra, of any level, that makes a piece
 _TALLEST = 1.3  # of its front-back extent, above which a piece is two vertebrae that touch
 _STEP = (0.6, 2.2)  # of the median height: from one piece's middle to the next; more, and one is missing between
 _STEP_CUT = 0.4  # likewise the least, to the middle of what is left of a piece that the edge cuts
-_VERTEBRA, _DISC = 2, 3  # what wins a voxel: background, sacrum, vertebra of any level, disc of any level
+_SACRUM_SIZE = 0.5  # share of the median piece from which on the sacrum is seen well enough to count from
+_SACRUM_GAP = 0.6  # of the median height: from the sacrum to the lowest piece, if that is L5
+_SACRUM, _VERTEBRA, _DISC = 1, 2, 3  # what wins a voxel: background, sacrum, vertebra of any level, disc of any level
 
 
 class OrderLevelsd(MapTransform):
@@ -30,8 +32,9 @@ class OrderLevelsd(MapTransform):
 
     A network says voxel by voxel which vertebra it sees, and where it is unsure between two levels it may give one
     vertebra two names. That it is a vertebra it knows well. So the pieces of what is a vertebra of any level are put in
-    order from the feet to the head, and of all series of consecutive names the one is taken that the network itself
-    finds most probable. The probability of all vertebrae then goes to the name of the nearest piece, and that of all
+    order from the feet to the head. Where the lowest one stands on the sacrum it is L5. Else, of all series of
+    consecutive names, the one is taken that the network itself finds most probable; the lowest piece may then be a part
+    of the sacrum. The probability of all vertebrae then goes to the name of the nearest piece, and that of all
     discs to the name between its neighbours; what looks like a vertebra and hangs together with no piece becomes
     background. The sacrum, the background elsewhere, and the outlines stay as they were.
 
@@ -84,17 +87,20 @@ class OrderLevelsd(MapTransform):
             [scores[self.vertebrae][:, pieces == number].mean(axis=1) for number in range(1, count + 1)]
         )
         known = len(self.vertebrae)
+        on_sacrum = self._on_sacrum(pieces, (kind == _SACRUM) & (scores[self.sacrum] > _SURE))
+        # The lowest piece may be the sacrum's first segment, which looks like a vertebra: -1.
+        starts = [0] if on_sacrum else range(-1, max(1, known - count + 1))
         fits = [
-            sum(evidence[piece, first + piece] for piece in range(min(count, known - first)))
-            for first in range(max(1, known - count + 1))
+            sum(evidence[piece, start + piece] for piece in range(count) if 0 <= start + piece < known)
+            for start in starts
         ]
-        first = int(np.argmax(fits))
+        first = starts[int(np.argmax(fits))]
         result = scores.copy()
         result[self.vertebrae + self.discs] = 0
         specks = _apart_from(pieces, kind == _VERTEBRA)
         result[0] += np.where(specks, bone, 0)
         bone = np.where(specks, 0, bone)
-        self._give(result, bone, pieces, [first + piece for piece in range(count)], self.vertebrae)
+        self._give(result, bone, pieces, [first + piece for piece in range(count)], self.vertebrae, self.sacrum)
         plates, number = ndimage.label(kind == _DISC)
         if number:
             heights = np.array(ndimage.center_of_mass(plates > 0, plates, range(1, number + 1)))[:, self.head_foot]
@@ -105,13 +111,35 @@ class OrderLevelsd(MapTransform):
             result[0] += disc
         return result
 
+    def _on_sacrum(self, pieces: np.ndarray, mask: np.ndarray) -> bool:
+        """Tell whether the lowest piece stands on what a mask has of the sacrum."""
+        parts, count = ndimage.label(mask)
+        if not count:
+            return False
+        sizes = np.bincount(pieces.ravel())[1:]
+        heights = [box[self.head_foot] for box in ndimage.find_objects(pieces)]
+        largest = np.bincount(parts.ravel())[1:].argmax() + 1
+        top = ndimage.find_objects(parts)[largest - 1][self.head_foot].start
+        gap = top - heights[0].stop
+        seen = (parts == largest).sum() >= _SACRUM_SIZE * np.median(sizes)
+        return bool(seen and gap <= _SACRUM_GAP * np.median([height.stop - height.start for height in heights]))
+
     @staticmethod
     def _give(
-        result: np.ndarray, share: np.ndarray, pieces: np.ndarray, levels: list[int], channels: list[int]
+        result: np.ndarray,
+        share: np.ndarray,
+        pieces: np.ndarray,
+        levels: list[int],
+        channels: list[int],
+        below: int = 0,
     ) -> None:
-        """Add probabilities to the channel of the nearest piece; of levels that have none, to the background."""
+        """Add probabilities to the channel of the nearest piece.
+
+        Those of levels above all channels go to the background, those of levels below to the channel ``below``.
+        """
         nearest = ndimage.distance_transform_edt(pieces == 0, return_distances=False, return_indices=True)
-        target = np.array([0] + [channels[level] if level < len(channels) else 0 for level in levels])
+        by_level = dict(enumerate(channels)) | {-1: below}
+        target = np.array([0] + [by_level.get(level, 0) for level in levels])
         where = target[pieces[tuple(nearest)]]
         for channel in np.unique(where):
             result[channel] += np.where(where == channel, share, 0)

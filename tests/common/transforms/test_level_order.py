@@ -36,6 +36,23 @@ def spine(levels: list[dict[str, float]], discs: list[str], gap: int = 2) -> tor
     return scores
 
 
+def test_the_sacrums_first_segment_is_no_vertebra():
+    """Where the network takes S1 for another L5, it is given to the sacrum, and what lies below it has no name."""
+    levels = [{"L5": 1.0}, *right(4)]
+    scores = without_sacrum(spine(levels, ["L5/S", "L5/S", *DISCS[1:4]]))
+    found = OrderLevelsd("pred", "mrspineseg17")({"pred": scores})["pred"]
+    wanted = without_sacrum(spine([{"S": 1.0}, *right(4)], ["L5/S", *DISCS[:4]]), below=92)
+    wanted[0, :, 90:92, 3:13], wanted[CHANNEL["L5/S"], :, 90:92] = 1, 0
+    torch.testing.assert_close(found, wanted)
+
+
+def without_sacrum(scores: torch.Tensor, below: int = 0) -> torch.Tensor:
+    scores = scores.clone()
+    scores[0, :, below:] += scores[CHANNEL["S"], :, below:]
+    scores[CHANNEL["S"], :, below:] = 0
+    return scores
+
+
 def ordered(scores: torch.Tensor) -> torch.Tensor:
     found = OrderLevelsd("pred", "mrspineseg17")({"pred": scores})["pred"]
     torch.testing.assert_close(found.sum(dim=0), scores.sum(dim=0))
@@ -88,9 +105,24 @@ def test_the_edge_cuts_a_vertebra():
 def test_the_series_that_is_most_probable():
     """Two of three vertebrae say that the lowest one in the picture is L4."""
     levels = [{"L5": 1.0}, {"L3": 0.9, "L4": 0.1}, {"L2": 1.0}]
-    found = ordered(spine(levels, DISCS[:3]))
-    wanted = spine([{"L4": 1.0}, {"L3": 1.0}, {"L2": 1.0}], DISCS[1:4])
+    found = ordered(without_sacrum(spine(levels, DISCS[:3])))
+    wanted = without_sacrum(spine([{"L4": 1.0}, {"L3": 1.0}, {"L2": 1.0}], DISCS[1:4]))
     torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize(("gap", "names"), [(2, NAMES), (6, NAMES[1:])])
+def test_what_stands_on_the_sacrum_is_l5(gap, names):
+    """Whatever the network says; unless a vertebra may be missing between."""
+    levels, discs = [{"L4": 1.0}, {"L3": 1.0}, {"L2": 1.0}], DISCS[1:4]
+    right_ones = spine([{name: 1.0} for name in names[:3]], DISCS[:3] if gap == 2 else discs)
+    scores = spine(levels, discs)
+    for one in (scores, right_ones):
+        one[0] += one[CHANNEL["S"]]
+        one[0, :, -8 : gap - 10] = 1  # between the sacrum and the lowest disc
+        one[CHANNEL["S"]] = 0
+        one[CHANNEL["S"], :, gap - 10 :, 3:13] = 1
+        one[0, :, gap - 10 :, 3:13] = 0
+    torch.testing.assert_close(ordered(scores), right_ones)
 
 
 def test_more_vertebrae_than_there_are_names():
