@@ -12,7 +12,14 @@ from tools.reproduce.tables.spine import METRICS, SPINE, pictures, read_evaluati
 __all__ = ["TABLES"]
 
 _PAPER = "A spine segmentation method based on scene aware fusion network, BMC Neuroscience 24, 49 (2023)"
-_QUICK = {"spatial_size": [4, 32, 16], "max_epochs": 2, "batch_size": 4, "num_validation": 1, "lr": 0.003}
+_QUICK = {
+    "spatial_size": [4, 32, 16],
+    "max_epochs": 2,
+    "val_interval": 1,
+    "batch_size": 4,
+    "num_validation": 1,
+    "lr": 0.003,
+}
 _CAUTIONS = (
     "The paper's data are MRSpineSeg's 172 labelled scans; its text holds the five folds' means, and no standard "
     "deviations over cases: what stands behind its ± is over structures or folds.",
@@ -122,8 +129,8 @@ TABLES = (
         "safnet-augmentation",
         "What each change of the training brings to SAFNet",
         (
-            _augmentation("plain", "plain: half_size.json, in slabs of 8 slices, one exam at a time"),
-            _augmentation("whole", "whole exams in the place of slabs", crop_slices=-1),
+            _augmentation("plain", "plain recipe, in slabs of 8 slices, one exam at a time"),
+            _augmentation("whole", "whole exams in the place of slabs", crop_slices=0),
             _augmentation("no_bias", "without the bias field", bias_prob=0.0),
             _augmentation("mirror", "left and right exchanged", mirror_prob=0.5),
             _augmentation("histogram", "contrast bent", histogram_prob=0.3),
