@@ -137,3 +137,10 @@ class TestMetric:
             ClassificationMetric("Dice")
         with pytest.raises(ValueError, match="of each frame"):
             ClassificationMetric()(torch.ones(2), torch.ones(2), frame=[1])
+
+
+def test_something_else_decides_than_the_threshold():
+    scores = ClassificationScores([0.9, 0.2, 0.8], [True, True, False], called=[False, True, True]).values()
+    assert (scores["sensitivity"], scores["FPR"], scores["AUROC"]) == (0.5, 1.0, 0.5)
+    with pytest.raises(ValueError, match="expected 3 decisions, got"):
+        ClassificationScores([0.9, 0.2, 0.8], [True, True, False], called=[True])
