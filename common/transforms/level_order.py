@@ -18,7 +18,10 @@ __all__ = ["OrderLevelsd"]
 
 _SMALLEST = 0.2  # share of the median piece below which a piece is no vertebra
 _SMALLEST_CUT = 0.05  # likewise of one that the upper edge of the picture cuts
-_SURE = 0.8  # probability of being a vertebra, of any level, that makes a piece: it parts those that nearly touch
+# Probability of being a vertebra, of any level, that makes a piece: it parts those that nearly touch. The first that
+# gives a series is taken; the higher ones part vertebrae that a blurred disc joins.
+_SURE = (0.8, 0.9, 0.95, 0.99)
+_SURE_SACRUM = 0.8  # likewise of being the sacrum
 _TALLEST = 1.3  # of its front-back extent, above which a piece is two vertebrae that touch
 _STEP = (0.6, 2.2)  # of the median height: from one piece's middle to the next; more, and one is missing between
 _STEP_CUT = 0.4  # likewise the least, to the middle of what is left of a piece that the edge cuts
@@ -39,6 +42,7 @@ class OrderLevelsd(MapTransform):
     background. The sacrum, the background elsewhere, and the outlines stay as they were.
 
     Nothing is changed where the pieces are no series: fewer than two, two that touch, or one missing between others.
+    Pieces that touch are parted where the network is less sure of the bone between them, if there is such a place.
 
     Args:
         keys: probabilities (C, three axes) on the network's grid, with square pixels in the sagittal plane.
@@ -79,15 +83,18 @@ class OrderLevelsd(MapTransform):
     def _ordered(self, scores: np.ndarray) -> np.ndarray:
         bone, disc = scores[self.vertebrae].sum(axis=0), scores[self.discs].sum(axis=0)
         kind = np.stack([scores[0], scores[self.sacrum], bone, disc]).argmax(axis=0)
-        pieces, middles = _series((kind == _VERTEBRA) & (bone > _SURE), self.head_foot, self.front_back)
-        if not len(middles):
+        for sure in _SURE:
+            pieces, middles = _series((kind == _VERTEBRA) & (bone > sure), self.head_foot, self.front_back)
+            if len(middles):
+                break
+        else:
             return scores
         count = len(middles)
         evidence = np.array(
             [scores[self.vertebrae][:, pieces == number].mean(axis=1) for number in range(1, count + 1)]
         )
         known = len(self.vertebrae)
-        on_sacrum = self._on_sacrum(pieces, (kind == _SACRUM) & (scores[self.sacrum] > _SURE))
+        on_sacrum = self._on_sacrum(pieces, (kind == _SACRUM) & (scores[self.sacrum] > _SURE_SACRUM))
         # The lowest piece may be the sacrum's first segment, which looks like a vertebra: -1.
         starts = [0] if on_sacrum else range(-1, max(1, known - count + 1))
         fits = [

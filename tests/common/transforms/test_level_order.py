@@ -102,6 +102,19 @@ def test_the_edge_cuts_a_vertebra():
     torch.testing.assert_close(ordered(unsure), scores)
 
 
+@pytest.mark.parametrize("bridge", [0.85, 0.93, 0.97])
+def test_vertebrae_that_touch_are_parted_where_bone_is_less_sure(bridge):
+    scores, wanted = (spine(levels, DISCS[:4]) for levels in ([{"L5": 1}, {"L3": 1}, {"L3": 1}, {"L2": 1}], right(4)))
+    joint = (slice(None), slice(70, 72), slice(5, 7))  # a bridge through the disc L3/L4
+    for one in (scores, wanted):
+        one[:, *joint] = 0
+        one[CHANNEL["L3"], *joint], one[0, *joint] = bridge, 1 - bridge
+    names, right_names = ordered(scores).argmax(dim=0), wanted.argmax(dim=0)
+    assert set(names[joint].unique().tolist()) <= {CHANNEL["L4"], CHANNEL["L3"]}
+    names[joint], right_names[joint] = 0, 0
+    assert torch.equal(names, right_names)
+
+
 def test_the_series_that_is_most_probable():
     """Two of three vertebrae say that the lowest one in the picture is L4."""
     levels = [{"L5": 1.0}, {"L3": 0.9, "L4": 0.1}, {"L2": 1.0}]
