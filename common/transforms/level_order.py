@@ -18,11 +18,12 @@ __all__ = ["OrderLevelsd"]
 
 _SMALLEST = 0.2  # share of the median piece below which a piece is no vertebra
 _SMALLEST_CUT = 0.05  # likewise of one that the upper edge of the picture cuts
-# Probability of being a vertebra, of any level, that makes a piece: it parts those that nearly touch. The first that
-# gives a series is taken; the higher ones part vertebrae that a blurred disc joins.
-_SURE = (0.8, 0.9, 0.95, 0.99)
-_SURE_SACRUM = 0.8  # likewise of being the sacrum
-_TALLEST = 1.3  # of its front-back extent, above which a piece is two vertebrae that touch
+_EDGE = 0.4  # of the median height: from the upper edge to a piece that it cuts, at most
+_SURE = 0.8  # probability of being a vertebra, of any level, that makes a piece: it parts those that nearly touch
+_SURER = (0.9, 0.95, 0.99)  # likewise, tried in turn, of the cores of vertebrae that a blurred disc joins
+_CORE = 0.1  # share of the largest core below which one is no vertebra's
+_TALLEST = 1.3  # of its front-back extent, above which a piece may be two vertebrae that touch
+_TALLEST_BESIDE = 1.5  # of the median height, above which it is
 _STEP = (0.6, 2.2)  # of the median height: from one piece's middle to the next; more, and one is missing between
 _STEP_CUT = 0.4  # likewise the least, to the middle of what is left of a piece that the edge cuts
 _SACRUM_SIZE = 0.5  # share of the median piece from which on the sacrum is seen well enough to count from
@@ -41,8 +42,9 @@ class OrderLevelsd(MapTransform):
     discs to the name between its neighbours; what looks like a vertebra and hangs together with no piece becomes
     background. The sacrum, the background elsewhere, and the outlines stay as they were.
 
-    Nothing is changed where the pieces are no series: fewer than two, two that touch, or one missing between others.
-    Pieces that touch are parted where the network is less sure of the bone between them, if there is such a place.
+    A piece too tall for one vertebra is parted where the network is less sure of bone than above and below, if there is
+    such a place. Nothing is changed where the pieces are no series: fewer than two, two that cannot be parted, or one
+    missing between others.
 
     Args:
         keys: probabilities (C, three axes) on the network's grid, with square pixels in the sagittal plane.
@@ -83,18 +85,16 @@ class OrderLevelsd(MapTransform):
     def _ordered(self, scores: np.ndarray) -> np.ndarray:
         bone, disc = scores[self.vertebrae].sum(axis=0), scores[self.discs].sum(axis=0)
         kind = np.stack([scores[0], scores[self.sacrum], bone, disc]).argmax(axis=0)
-        for sure in _SURE:
-            pieces, middles = _series((kind == _VERTEBRA) & (bone > sure), self.head_foot, self.front_back)
-            if len(middles):
-                break
-        else:
+        pieces = _pieces(np.where(kind == _VERTEBRA, bone, 0), self.head_foot, self.front_back)
+        pieces, middles = _series(pieces, self.head_foot, self.front_back)
+        if not len(middles):
             return scores
         count = len(middles)
         evidence = np.array(
             [scores[self.vertebrae][:, pieces == number].mean(axis=1) for number in range(1, count + 1)]
         )
         known = len(self.vertebrae)
-        on_sacrum = self._on_sacrum(pieces, (kind == _SACRUM) & (scores[self.sacrum] > _SURE_SACRUM))
+        on_sacrum = self._on_sacrum(pieces, (kind == _SACRUM) & (scores[self.sacrum] > _SURE))
         # The lowest piece may be the sacrum's first segment, which looks like a vertebra: -1.
         starts = [0] if on_sacrum else range(-1, max(1, known - count + 1))
         fits = [
@@ -161,32 +161,73 @@ def _apart_from(pieces: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return ~joined[parts]
 
 
-def _series(mask: np.ndarray, head_foot: int, front_back: int) -> tuple[np.ndarray, np.ndarray]:
-    """Find the pieces of a mask that follow one another from the feet to the head.
+def _pieces(bone: np.ndarray, head_foot: int, front_back: int) -> np.ndarray:
+    """Number, from 1, what hangs together of the bone; a piece too tall for one vertebra is parted between its cores.
+
+    Args:
+        bone: the probability of being a vertebra, of any level; 0 where something else is more probable.
+        head_foot: the axis to the feet.
+        front_back: the axis to the front or the back.
 
     Returns:
-        Their numbers from 1, 0 elsewhere, of the mask's shape; and the middle of each along the head-foot axis, from
-        the feet up. Where they are no series there are none.
+        The numbers, 0 elsewhere.
     """
-    pieces, count = ndimage.label(mask)
+    pieces, count = ndimage.label(bone > _SURE)
+    waiting = [(number, _SURER) for number in range(1, count + 1)]
+    while waiting:
+        number, surer = waiting.pop()
+        box = ndimage.find_objects((pieces == number).astype(np.uint8))[0]
+        tall, deep = (box[axis].stop - box[axis].start for axis in (head_foot, front_back))
+        if not surer or tall <= _TALLEST * deep:
+            continue
+        piece = pieces[box] == number
+        cores = _cores(piece & (bone[box] > surer[0]))
+        parts = cores.max()
+        if parts > 1:
+            nearest = ndimage.distance_transform_edt(cores == 0, return_distances=False, return_indices=True)
+            of_part = np.array([0, number, *range(count + 1, count + parts)], dtype=pieces.dtype)
+            pieces[box][piece] = of_part[cores[tuple(nearest)]][piece]
+            waiting += [(one, surer[1:]) for one in range(count + 1, count + parts)]
+            count += parts - 1
+        waiting.append((number, surer[1:]))
+    return pieces
+
+
+def _cores(mask: np.ndarray) -> np.ndarray:
+    """Number, from 1, what hangs together of a mask and is not small beside the largest."""
+    cores, count = ndimage.label(mask)
+    sizes = np.bincount(cores.ravel(), minlength=count + 1)
+    kept = sizes >= _CORE * sizes[1:].max(initial=0)
+    kept[0] = False
+    return (np.cumsum(kept) * kept)[cores]
+
+
+def _series(pieces: np.ndarray, head_foot: int, front_back: int) -> tuple[np.ndarray, np.ndarray]:
+    """Find the pieces that follow one another from the feet to the head.
+
+    Returns:
+        Their numbers from 1, 0 elsewhere; and the middle of each along the head-foot axis, from the feet up. Where they
+        are no series there are none.
+    """
     none = np.zeros_like(pieces), np.zeros(0)
-    if count < 2:
+    sizes, boxes = np.bincount(pieces.ravel())[1:], ndimage.find_objects(pieces)
+    if len(sizes) < 2:
         return none
-    sizes = ndimage.sum_labels(mask, pieces, range(1, count + 1))
-    boxes = ndimage.find_objects(pieces)
-    cut = np.array([box[head_foot].start == 0 for box in boxes])
-    usual = np.median(sizes[sizes >= _SMALLEST * sizes.max()])
+    large = sizes >= _SMALLEST * sizes.max()
+    usual = np.median(sizes[large])
+    tall = np.array([box[head_foot].stop - box[head_foot].start for box in boxes])
+    cut = np.array([box[head_foot].start for box in boxes]) <= _EDGE * np.median(tall[large])
     kept = np.flatnonzero(sizes >= np.where(cut, _SMALLEST_CUT, _SMALLEST) * usual) + 1
-    boxes = [boxes[number - 1] for number in kept]
-    tall, deep = (np.array([box[axis].stop - box[axis].start for box in boxes]) for axis in (head_foot, front_back))
-    middles = np.array(ndimage.center_of_mass(mask, pieces, kept))[:, head_foot]
+    tall, usually = tall[kept - 1], np.median(tall[kept - 1])
+    deep = np.array([boxes[number - 1][front_back].stop - boxes[number - 1][front_back].start for number in kept])
+    middles = np.array(ndimage.center_of_mass(pieces > 0, pieces, kept))[:, head_foot]
     order = np.argsort(-middles)
     middles, steps = middles[order], -np.diff(middles[order])
-    if len(kept) < 2 or (tall > _TALLEST * deep).any():
+    if len(kept) < 2 or ((tall > _TALLEST * deep) & (tall > _TALLEST_BESIDE * usually)).any():
         return none
     least = np.where(cut[kept[order] - 1], _STEP_CUT, _STEP[0])[1:]
-    if (steps < least * np.median(tall)).any() or (steps > _STEP[1] * np.median(tall)).any():
+    if (steps < least * usually).any() or (steps > _STEP[1] * usually).any():
         return none
-    numbers = np.zeros(count + 1, dtype=pieces.dtype)
+    numbers = np.zeros(len(sizes) + 1, dtype=pieces.dtype)
     numbers[kept[order]] = np.arange(1, len(kept) + 1)
     return numbers[pieces], middles

@@ -102,6 +102,26 @@ def test_the_edge_cuts_a_vertebra():
     torch.testing.assert_close(ordered(unsure), scores)
 
 
+def test_a_small_piece_near_the_edge_is_what_the_edge_leaves():
+    """The network has not seen the rows at the edge; a piece as small elsewhere is a speck."""
+    scores = spine(right(6), DISCS[:6])[:, :, 38:]
+    scores[0, :, 0] += scores[CHANNEL["T12"], :, 0]
+    scores[CHANNEL["T12"], :, 0] = 0
+    wrong = scores.clone()
+    wrong[CHANNEL["L1"]] += wrong[CHANNEL["T12"]]
+    wrong[CHANNEL["T12"]] = 0
+    torch.testing.assert_close(ordered(wrong), scores)
+
+
+def test_one_vertebra_that_is_taller_than_deep_does_not_stop_the_naming():
+    scores, wanted = (spine(levels, DISCS[:4]) for levels in ([{"L4": 1}, {"L4": 1}, {"L3": 1}, {"L2": 1}], right(4)))
+    for one in (scores, wanted):
+        for name in ("L5", "L4"):
+            one[0, :, 82:90, 8:13] += one[CHANNEL[name], :, 82:90, 8:13]
+            one[CHANNEL[name], :, 82:90, 8:13] = 0  # of ten columns five stay
+    torch.testing.assert_close(ordered(scores), wanted)
+
+
 @pytest.mark.parametrize("bridge", [0.85, 0.93, 0.97])
 def test_vertebrae_that_touch_are_parted_where_bone_is_less_sure(bridge):
     scores, wanted = (spine(levels, DISCS[:4]) for levels in ([{"L5": 1}, {"L3": 1}, {"L3": 1}, {"L2": 1}], right(4)))
