@@ -24,10 +24,15 @@ _SURER = (0.9, 0.95, 0.99)  # likewise, tried in turn, of the cores of vertebrae
 _CORE = 0.1  # share of the largest core below which one is no vertebra's
 _TALLEST = 1.3  # of its front-back extent, above which a piece may be two vertebrae that touch
 _TALLEST_BESIDE = 1.5  # of the median height, above which it is
+_BESIDE_SIZE = 0.5  # share of a piece below which another may be a part of the same vertebra,
+_BESIDE = 0.5  # and the share of that one's height at which both are
 _STEP = (0.6, 2.2)  # of the median height: from one piece's middle to the next; more, and one is missing between
 _STEP_CUT = 0.4  # likewise the least, to the middle of what is left of a piece that the edge cuts
 _SACRUM_SIZE = 0.5  # share of the median piece from which on the sacrum is seen well enough to count from
 _SACRUM_GAP = 0.6  # of the median height: from the sacrum to the lowest piece, if that is L5
+# By how much of the pieces' number other names must fit better before the lowest piece is not L5: lumbar exams show L5,
+# and a network that has named two vertebrae alike has named all above them wrong.
+_NOT_L5 = 0.45
 _SACRUM, _VERTEBRA, _DISC = 1, 2, 3  # what wins a voxel: background, sacrum, vertebra of any level, disc of any level
 
 
@@ -36,9 +41,9 @@ class OrderLevelsd(MapTransform):
 
     A network says voxel by voxel which vertebra it sees, and where it is unsure between two levels it may give one
     vertebra two names. That it is a vertebra it knows well. So the pieces of what is a vertebra of any level are put in
-    order from the feet to the head. Where the lowest one stands on the sacrum it is L5. Else, of all series of
-    consecutive names, the one is taken that the network itself finds most probable; the lowest piece may then be a part
-    of the sacrum. The probability of all vertebrae then goes to the name of the nearest piece, and that of all
+    order from the feet to the head. Where the lowest one stands on the sacrum it is L5. Else it is, too, unless another
+    series of consecutive names is far more probable by the network itself; the lowest piece may then be a part of the
+    sacrum. The probability of all vertebrae then goes to the name of the nearest piece, and that of all
     discs to the name between its neighbours; what looks like a vertebra and hangs together with no piece becomes
     background. The sacrum, the background elsewhere, and the outlines stay as they were.
 
@@ -96,12 +101,12 @@ class OrderLevelsd(MapTransform):
         known = len(self.vertebrae)
         on_sacrum = self._on_sacrum(pieces, (kind == _SACRUM) & (scores[self.sacrum] > _SURE))
         # The lowest piece may be the sacrum's first segment, which looks like a vertebra: -1.
-        starts = [0] if on_sacrum else range(-1, max(1, known - count + 1))
-        fits = [
-            sum(evidence[piece, start + piece] for piece in range(count) if 0 <= start + piece < known)
-            for start in starts
-        ]
-        first = starts[int(np.argmax(fits))]
+        fits = {
+            start: sum(evidence[piece, start + piece] for piece in range(count) if 0 <= start + piece < known)
+            for start in ([0] if on_sacrum else range(-1, max(1, known - count + 1)))
+        }
+        best = max(fits, key=fits.__getitem__)
+        first = best if fits[best] > fits[0] + _NOT_L5 * count else 0
         result = scores.copy()
         result[self.vertebrae + self.discs] = 0
         specks = _apart_from(pieces, kind == _VERTEBRA)
@@ -202,6 +207,18 @@ def _cores(mask: np.ndarray) -> np.ndarray:
     return (np.cumsum(kept) * kept)[cores]
 
 
+def _beside(number: int, others: np.ndarray, sizes: np.ndarray, boxes: list[tuple[slice, ...]], head_foot: int) -> bool:
+    """Tell whether a piece lies beside a larger one and is a part of the same vertebra, as in a scoliosis."""
+    box = boxes[number - 1]
+    for other in others:
+        if sizes[number - 1] >= _BESIDE_SIZE * sizes[other - 1]:
+            continue
+        common = [min(a.stop, b.stop) - max(a.start, b.start) for a, b in zip(box, boxes[other - 1], strict=True)]
+        if min(common) > 0 and common[head_foot] >= _BESIDE * (box[head_foot].stop - box[head_foot].start):
+            return True
+    return False
+
+
 def _series(pieces: np.ndarray, head_foot: int, front_back: int) -> tuple[np.ndarray, np.ndarray]:
     """Find the pieces that follow one another from the feet to the head.
 
@@ -217,7 +234,8 @@ def _series(pieces: np.ndarray, head_foot: int, front_back: int) -> tuple[np.nda
     usual = np.median(sizes[large])
     tall = np.array([box[head_foot].stop - box[head_foot].start for box in boxes])
     cut = np.array([box[head_foot].start for box in boxes]) <= _EDGE * np.median(tall[large])
-    kept = np.flatnonzero(sizes >= np.where(cut, _SMALLEST_CUT, _SMALLEST) * usual) + 1
+    whole = np.flatnonzero(sizes >= np.where(cut, _SMALLEST_CUT, _SMALLEST) * usual) + 1
+    kept = np.array([number for number in whole if not _beside(number, whole, sizes, boxes, head_foot)])
     tall, usually = tall[kept - 1], np.median(tall[kept - 1])
     deep = np.array([boxes[number - 1][front_back].stop - boxes[number - 1][front_back].start for number in kept])
     middles = np.array(ndimage.center_of_mass(pieces > 0, pieces, kept))[:, head_foot]

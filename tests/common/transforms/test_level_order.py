@@ -135,12 +135,29 @@ def test_vertebrae_that_touch_are_parted_where_bone_is_less_sure(bridge):
     assert torch.equal(names, right_names)
 
 
-def test_the_series_that_is_most_probable():
-    """Two of three vertebrae say that the lowest one in the picture is L4."""
-    levels = [{"L5": 1.0}, {"L3": 0.9, "L4": 0.1}, {"L2": 1.0}]
-    found = ordered(without_sacrum(spine(levels, DISCS[:3])))
-    wanted = without_sacrum(spine([{"L4": 1.0}, {"L3": 1.0}, {"L2": 1.0}], DISCS[1:4]))
+def test_the_series_that_is_far_more_probable():
+    """Four of five vertebrae say that the lowest one in the picture is L4."""
+    levels = [{"L5": 1.0}, {"L3": 0.9, "L4": 0.1}, {"L2": 1.0}, {"L1": 1.0}, {"T12": 1.0}]
+    found = ordered(without_sacrum(spine(levels, DISCS[:5])))
+    wanted = without_sacrum(spine([{name: 1.0} for name in NAMES[1:6]], DISCS[1:6]))
     torch.testing.assert_close(found, wanted)
+
+
+def test_the_lowest_is_l5_where_the_network_contradicts_itself():
+    """Two vertebrae took a name together, and those above have the next one's: more names speak for L4 than for L5."""
+    levels = [{"L5": 0.4, "L4": 0.6}, {"L3": 1.0}, {"L2": 1.0}, {"L1": 0.7, "L2": 0.3}, {"L1": 0.7, "T12": 0.3}]
+    found = ordered(without_sacrum(spine(levels, DISCS[:5])))
+    torch.testing.assert_close(found, without_sacrum(spine(right(5), DISCS[:5])))
+
+
+def test_two_parts_of_one_vertebra_side_by_side():
+    """As in a scoliosis, whose slices cut a vertebra twice."""
+    levels = [{"L5": 1.0}, {"L3": 1.0}, {"L3": 1.0}, {"L2": 1.0}]
+    scores, wanted = spine(levels, DISCS[:4]), spine(right(4), DISCS[:4])
+    for one, name in ((scores, "L3"), (wanted, "L4")):
+        for seam in ((0, slice(72, 80), 6), (1, slice(72, 80), slice(6, 13))):  # the third slice has no seam
+            one[CHANNEL[name], *seam], one[0, *seam] = 0.6, 0.4
+    assert torch.equal(ordered(scores).argmax(dim=0), wanted.argmax(dim=0))
 
 
 @pytest.mark.parametrize(("gap", "names"), [(2, NAMES), (6, NAMES[1:])])
