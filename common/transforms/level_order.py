@@ -18,7 +18,7 @@ __all__ = ["OrderLevelsd"]
 
 _SMALLEST = 0.2  # share of the median piece below which a piece is no vertebra
 _SMALLEST_CUT = 0.05  # likewise of one that the upper edge of the picture cuts
-_EDGE = 0.4  # of the median height: from the upper edge to a piece that it cuts, at most
+_EDGE = 0.4  # of the median height: from an edge to a piece that it cuts, at most
 _SURE = 0.8  # probability of being a vertebra, of any level, that makes a piece: it parts those that nearly touch
 _SURER = (0.9, 0.95, 0.99)  # likewise, tried in turn, of the cores of vertebrae that a blurred disc joins
 _CORE = 0.1  # share of the largest core below which one is no vertebra's
@@ -33,6 +33,9 @@ _SACRUM_GAP = 0.6  # of the median height: from the sacrum to the lowest piece, 
 # By how much of the pieces' number other names must fit better before the lowest piece is not L5: lumbar exams show L5,
 # and a network that has named two vertebrae alike has named all above them wrong.
 _NOT_L5 = 0.45
+# Likewise where the lower edge of the picture cuts the lowest piece: with the rest of the sacrum out of sight, its
+# first segment is easily taken for a vertebra.
+_NOT_L5_CUT = 0.1
 _SACRUM, _VERTEBRA, _DISC = 1, 2, 3  # what wins a voxel: background, sacrum, vertebra of any level, disc of any level
 
 
@@ -43,9 +46,10 @@ class OrderLevelsd(MapTransform):
     vertebra two names. That it is a vertebra it knows well. So the pieces of what is a vertebra of any level are put in
     order from the feet to the head. Where the lowest one stands on the sacrum it is L5. Else it is, too, unless another
     series of consecutive names is far more probable by the network itself; the lowest piece may then be a part of the
-    sacrum. The probability of all vertebrae then goes to the name of the nearest piece, and that of all
-    discs to the name between its neighbours; what looks like a vertebra and hangs together with no piece becomes
-    background. The sacrum, the background elsewhere, and the outlines stay as they were.
+    sacrum, for which less is asked where the lower edge of the picture cuts it. The probability of all vertebrae then
+    goes to the name of the nearest piece, and that of all discs to the name between its neighbours; what looks like a
+    vertebra and hangs together with no piece becomes background. The sacrum, the background elsewhere, and the outlines
+    stay as they were.
 
     A piece too tall for one vertebra is parted where the network is less sure of bone than above and below, if there is
     such a place. Nothing is changed where the pieces are no series: fewer than two, two that cannot be parted, or one
@@ -106,7 +110,8 @@ class OrderLevelsd(MapTransform):
             for start in ([0] if on_sacrum else range(-1, max(1, known - count + 1)))
         }
         best = max(fits, key=fits.__getitem__)
-        first = best if fits[best] > fits[0] + _NOT_L5 * count else 0
+        margin = _NOT_L5_CUT if best < 0 and self._at_lower_edge(pieces) else _NOT_L5
+        first = best if fits[best] > fits[0] + margin * count else 0
         result = scores.copy()
         result[self.vertebrae + self.discs] = 0
         specks = _apart_from(pieces, kind == _VERTEBRA)
@@ -122,6 +127,12 @@ class OrderLevelsd(MapTransform):
         else:
             result[0] += disc
         return result
+
+    def _at_lower_edge(self, pieces: np.ndarray) -> bool:
+        """Tell whether the lower edge of the picture cuts the lowest piece, or nearly does."""
+        heights = [box[self.head_foot] for box in ndimage.find_objects(pieces)]
+        usual = np.median([height.stop - height.start for height in heights])
+        return bool(pieces.shape[self.head_foot] - heights[0].stop <= _EDGE * usual)
 
     def _on_sacrum(self, pieces: np.ndarray, mask: np.ndarray) -> bool:
         """Tell whether the lowest piece stands on what a mask has of the sacrum."""

@@ -150,6 +150,18 @@ def test_the_lowest_is_l5_where_the_network_contradicts_itself():
     torch.testing.assert_close(found, without_sacrum(spine(right(5), DISCS[:5])))
 
 
+@pytest.mark.parametrize(("last", "first"), [(90, "S"), (96, "L5")])
+def test_what_the_lower_edge_cuts_may_be_the_sacrum(last, first):
+    """The same doubt as above; at the edge the sacrum's first segment is the likelier reason."""
+    levels = [{"L5": 1.0}, {"L4": 0.9, "L5": 0.1}, {"L4": 0.8, "L3": 0.2}, {"L3": 1.0}, {"L2": 1.0}, {"L1": 1.0}]
+    scores = without_sacrum(spine(levels, DISCS[:6]))[:, :, :last]
+    column = OrderLevelsd("pred", "mrspineseg17")({"pred": scores})["pred"].argmax(dim=0)[0, :, 5]
+    names = ["S", *NAMES]
+    for number, name in enumerate(names[names.index(first) :][:6]):
+        foot = 90 - 10 * number
+        assert column[foot - 8 : foot].unique().tolist() == [CHANNEL[name]]
+
+
 def test_two_parts_of_one_vertebra_side_by_side():
     """As in a scoliosis, whose slices cut a vertebra twice."""
     levels = [{"L5": 1.0}, {"L3": 1.0}, {"L3": 1.0}, {"L2": 1.0}]
