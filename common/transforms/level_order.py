@@ -12,22 +12,10 @@ from monai.transforms import MapTransform
 from scipy import ndimage
 
 from common.data.label_scheme import LabelScheme
+from common.transforms.level_pieces import EDGE, SURE, find_pieces, find_series
 
 __all__ = ["OrderLevelsd"]
 
-
-_SMALLEST = 0.2  # share of the median piece below which a piece is no vertebra
-_SMALLEST_CUT = 0.05  # likewise of one that the upper edge of the picture cuts
-_EDGE = 0.4  # of the median height: from an edge to a piece that it cuts, at most
-_SURE = 0.8  # probability of being a vertebra, of any level, that makes a piece: it parts those that nearly touch
-_SURER = (0.9, 0.95, 0.99)  # likewise, tried in turn, of the cores of vertebrae that a blurred disc joins
-_CORE = 0.1  # share of the largest core below which one is no vertebra's
-_TALLEST = 1.3  # of its front-back extent, above which a piece may be two vertebrae that touch
-_TALLEST_BESIDE = 1.5  # of the median height, above which it is
-_BESIDE_SIZE = 0.5  # share of a piece below which another may be a part of the same vertebra,
-_BESIDE = 0.5  # and the share of that one's height at which both are
-_STEP = (0.6, 2.2)  # of the median height: from one piece's middle to the next; more, and one is missing between
-_STEP_CUT = 0.4  # likewise the least, to the middle of what is left of a piece that the edge cuts
 _SACRUM_SIZE = 0.5  # share of the median piece from which on the sacrum is seen well enough to count from
 _SACRUM_GAP = 0.6  # of the median height: from the sacrum to the lowest piece, if that is L5
 # By how much of the pieces' number other names must fit better before the lowest piece is not L5: lumbar exams show L5,
@@ -94,8 +82,8 @@ class OrderLevelsd(MapTransform):
     def _ordered(self, scores: np.ndarray) -> np.ndarray:
         bone, disc = scores[self.vertebrae].sum(axis=0), scores[self.discs].sum(axis=0)
         kind = np.stack([scores[0], scores[self.sacrum], bone, disc]).argmax(axis=0)
-        pieces = _pieces(np.where(kind == _VERTEBRA, bone, 0), self.head_foot, self.front_back)
-        pieces, middles = _series(pieces, self.head_foot, self.front_back)
+        pieces = find_pieces(np.where(kind == _VERTEBRA, bone, 0), self.head_foot, self.front_back)
+        pieces, middles = find_series(pieces, self.head_foot, self.front_back)
         if not len(middles):
             return scores
         count = len(middles)
@@ -103,7 +91,7 @@ class OrderLevelsd(MapTransform):
             [scores[self.vertebrae][:, pieces == number].mean(axis=1) for number in range(1, count + 1)]
         )
         known = len(self.vertebrae)
-        on_sacrum = self._on_sacrum(pieces, (kind == _SACRUM) & (scores[self.sacrum] > _SURE))
+        on_sacrum = self._on_sacrum(pieces, (kind == _SACRUM) & (scores[self.sacrum] > SURE))
         # The lowest piece may be the sacrum's first segment, which looks like a vertebra: -1.
         fits = {
             start: sum(evidence[piece, start + piece] for piece in range(count) if 0 <= start + piece < known)
@@ -132,7 +120,7 @@ class OrderLevelsd(MapTransform):
         """Tell whether the lower edge of the picture cuts the lowest piece, or nearly does."""
         heights = [box[self.head_foot] for box in ndimage.find_objects(pieces)]
         usual = np.median([height.stop - height.start for height in heights])
-        return bool(pieces.shape[self.head_foot] - heights[0].stop <= _EDGE * usual)
+        return bool(pieces.shape[self.head_foot] - heights[0].stop <= EDGE * usual)
 
     def _on_sacrum(self, pieces: np.ndarray, mask: np.ndarray) -> bool:
         """Tell whether the lowest piece stands on what a mask has of the sacrum."""
@@ -175,88 +163,3 @@ def _apart_from(pieces: np.ndarray, mask: np.ndarray) -> np.ndarray:
     joined[parts[pieces > 0]] = True
     joined[0] = True
     return ~joined[parts]
-
-
-def _pieces(bone: np.ndarray, head_foot: int, front_back: int) -> np.ndarray:
-    """Number, from 1, what hangs together of the bone; a piece too tall for one vertebra is parted between its cores.
-
-    Args:
-        bone: the probability of being a vertebra, of any level; 0 where something else is more probable.
-        head_foot: the axis to the feet.
-        front_back: the axis to the front or the back.
-
-    Returns:
-        The numbers, 0 elsewhere.
-    """
-    pieces, count = ndimage.label(bone > _SURE)
-    waiting = [(number, _SURER) for number in range(1, count + 1)]
-    while waiting:
-        number, surer = waiting.pop()
-        box = ndimage.find_objects((pieces == number).astype(np.uint8))[0]
-        tall, deep = (box[axis].stop - box[axis].start for axis in (head_foot, front_back))
-        if not surer or tall <= _TALLEST * deep:
-            continue
-        piece = pieces[box] == number
-        cores = _cores(piece & (bone[box] > surer[0]))
-        parts = cores.max()
-        if parts > 1:
-            nearest = ndimage.distance_transform_edt(cores == 0, return_distances=False, return_indices=True)
-            of_part = np.array([0, number, *range(count + 1, count + parts)], dtype=pieces.dtype)
-            pieces[box][piece] = of_part[cores[tuple(nearest)]][piece]
-            waiting += [(one, surer[1:]) for one in range(count + 1, count + parts)]
-            count += parts - 1
-        waiting.append((number, surer[1:]))
-    return pieces
-
-
-def _cores(mask: np.ndarray) -> np.ndarray:
-    """Number, from 1, what hangs together of a mask and is not small beside the largest."""
-    cores, count = ndimage.label(mask)
-    sizes = np.bincount(cores.ravel(), minlength=count + 1)
-    kept = sizes >= _CORE * sizes[1:].max(initial=0)
-    kept[0] = False
-    return (np.cumsum(kept) * kept)[cores]
-
-
-def _beside(number: int, others: np.ndarray, sizes: np.ndarray, boxes: list[tuple[slice, ...]], head_foot: int) -> bool:
-    """Tell whether a piece lies beside a larger one and is a part of the same vertebra, as in a scoliosis."""
-    box = boxes[number - 1]
-    for other in others:
-        if sizes[number - 1] >= _BESIDE_SIZE * sizes[other - 1]:
-            continue
-        common = [min(a.stop, b.stop) - max(a.start, b.start) for a, b in zip(box, boxes[other - 1], strict=True)]
-        if min(common) > 0 and common[head_foot] >= _BESIDE * (box[head_foot].stop - box[head_foot].start):
-            return True
-    return False
-
-
-def _series(pieces: np.ndarray, head_foot: int, front_back: int) -> tuple[np.ndarray, np.ndarray]:
-    """Find the pieces that follow one another from the feet to the head.
-
-    Returns:
-        Their numbers from 1, 0 elsewhere; and the middle of each along the head-foot axis, from the feet up. Where they
-        are no series there are none.
-    """
-    none = np.zeros_like(pieces), np.zeros(0)
-    sizes, boxes = np.bincount(pieces.ravel())[1:], ndimage.find_objects(pieces)
-    if len(sizes) < 2:
-        return none
-    large = sizes >= _SMALLEST * sizes.max()
-    usual = np.median(sizes[large])
-    tall = np.array([box[head_foot].stop - box[head_foot].start for box in boxes])
-    cut = np.array([box[head_foot].start for box in boxes]) <= _EDGE * np.median(tall[large])
-    whole = np.flatnonzero(sizes >= np.where(cut, _SMALLEST_CUT, _SMALLEST) * usual) + 1
-    kept = np.array([number for number in whole if not _beside(number, whole, sizes, boxes, head_foot)])
-    tall, usually = tall[kept - 1], np.median(tall[kept - 1])
-    deep = np.array([boxes[number - 1][front_back].stop - boxes[number - 1][front_back].start for number in kept])
-    middles = np.array(ndimage.center_of_mass(pieces > 0, pieces, kept))[:, head_foot]
-    order = np.argsort(-middles)
-    middles, steps = middles[order], -np.diff(middles[order])
-    if len(kept) < 2 or ((tall > _TALLEST * deep) & (tall > _TALLEST_BESIDE * usually)).any():
-        return none
-    least = np.where(cut[kept[order] - 1], _STEP_CUT, _STEP[0])[1:]
-    if (steps < least * usually).any() or (steps > _STEP[1] * usually).any():
-        return none
-    numbers = np.zeros(len(sizes) + 1, dtype=pieces.dtype)
-    numbers[kept[order]] = np.arange(1, len(kept) + 1)
-    return numbers[pieces], middles
