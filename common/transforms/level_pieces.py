@@ -17,8 +17,7 @@ _SURER = (0.9, 0.95, 0.99)  # likewise, tried in turn, of the cores of vertebrae
 _CORE = 0.1  # share of the largest core below which one is no vertebra's
 _TALLEST = 1.3  # of its front-back extent, above which a piece may be two vertebrae that touch
 _TALLEST_BESIDE = 1.5  # of the median height, above which it is
-_BESIDE_SIZE = 0.5  # share of a piece below which another may be a part of the same vertebra,
-_BESIDE = 0.5  # and the share of that one's height at which both are
+_BESIDE = 0.5  # share of the height of the smaller of two pieces at which both are, if they are parts of one vertebra
 _STEP = (0.6, 2.2)  # of the median height: from one piece's middle to the next; more, and one is missing between
 _STEP_CUT = 0.4  # likewise the least, to the middle of what is left of a piece that the edge cuts
 
@@ -113,7 +112,7 @@ def _beside(number: int, others: np.ndarray, sizes: np.ndarray, boxes: list[tupl
     """Tell whether a piece lies beside a larger one and is a part of the same vertebra, as in a scoliosis."""
     box = boxes[number - 1]
     for other in others:
-        if sizes[number - 1] >= _BESIDE_SIZE * sizes[other - 1]:
+        if sizes[number - 1] >= sizes[other - 1]:
             continue
         common = [min(a.stop, b.stop) - max(a.start, b.start) for a, b in zip(box, boxes[other - 1], strict=True)]
         if min(common) > 0 and common[head_foot] >= _BESIDE * (box[head_foot].stop - box[head_foot].start):
