@@ -53,6 +53,8 @@ class FrameCases:
         test_share: what share of the frames is for testing.
         seed: of the division. What of these three the data state themselves goes before (see
             :func:`common.data.frames.grouped_folds.split_frames`).
+        negatives: the segmenter is trained on frames without anything too, with an empty mask, which a loss with a
+            cross-entropy learns from: it then marks less where there is nothing. Validation and test stay positives.
 
     Attributes:
         frames: all frames, of any stage.
@@ -83,6 +85,7 @@ class FrameCases:
         num_folds: int = 3,
         test_share: float = 6 / 28,
         seed: int = 0,
+        negatives: bool = False,
     ) -> None:
         if stage not in _STAGES:
             raise InputError(f"stage={stage}", "is unknown", f"choose {', '.join(_STAGES)}")
@@ -102,7 +105,10 @@ class FrameCases:
         chosen = None if str(fold).lower() == "all" else int(fold)
         parts = split_frames(self.frames, chosen, int(num_folds), float(test_share), int(seed))
         if stage == "segmenter":
-            parts = {name: [frame for frame in part if frame.present] for name, part in parts.items()}
+            parts = {
+                name: [frame for frame in part if frame.present or (negatives and name == "train")]
+                for name, part in parts.items()
+            }
         _check_stage(f"{dataset_dir} (its train part)", stage, parts["train"])
         if chosen is not None and not parts["validation"]:
             raise InputError(f"fold={chosen}", "has no positives to validate with", "choose another fold")

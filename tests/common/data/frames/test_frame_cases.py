@@ -68,6 +68,13 @@ class TestStages:
         assert thrice.train == [*once.train] * 3 and thrice.validation == once.validation
         assert thrice.part("train") == once.train  # to be scored, each counts once
 
+    def test_negatives_of_the_segmenter(self, root):
+        positives, every = (FrameCases(root, "segmenter", negatives=negatives) for negatives in (False, True))
+        assert [item for item in every.train if item["present"]] == list(positives.train)
+        assert every.train == FrameCases(root).train and len(every.train) > len(positives.train)
+        assert set(every.train.split["train"]) == ids(every.train)
+        assert every.validation == positives.validation and every.test == positives.test
+
     def test_folds(self, root):
         folds = [FrameCases(root, fold=fold, num_folds="3", test_share="0.25") for fold in ("0", 1, 2)]
         assert len({frozenset(patients(cases.test)) for cases in folds}) == 1
