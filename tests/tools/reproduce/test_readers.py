@@ -46,11 +46,13 @@ def test_spine(tmp_path):
             {"case": "a", "subject": "A", "structure": "L3"} | empty,
         ],
     )
-    write(tmp_path / "cases.csv", [{"case": "a", "subject": "A", "dice": "0.6", "vertebrae": "0.6", "discs": ""}])
+    case = {"case": "a", "subject": "A", "dice": "0.6", "vertebrae": "0.6", "merged_vertebrae": "0.8", "discs": ""}
+    write(tmp_path / "cases.csv", [case])
     scores, figures = spine.read_evaluation(ROW, tmp_path, 3)
     assert figures == [] and {(score.model, score.fold, score.subject) for score in scores} == {("m", 3, "A")}
     assert values(scores, "dice", "L5") == {"a": 0.5} and values(scores, "dice", "L3") == {}
     assert values(scores, "dice") == {"a": 0.6} == values(scores, "vertebrae") and values(scores, "discs") == {}
+    assert values(scores, "merged_vertebrae") == {"a": 0.8}
     assert values(scores, "named_right") == {"a": 0.5} and values(scores, "hd95") == {"a": 5.0}
     assert values(scores, "msd") == {}
 
