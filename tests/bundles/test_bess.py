@@ -308,6 +308,12 @@ class TestBESS(VideoBundleTests):
         assert counts == {"classifier": [15, 8, 9], ".": [13, 7, 8]}  # one frame of each sequence is empty
         assert set(splits["."]["test"]) < set(splits["classifier"]["test"])
 
+    def test_negatives_are_trained_on_when_asked(self, trained, dataset, scratch):
+        given = {"classifier_dir": str(trained / "classifier"), "train_on_negatives": "true"}
+        self.stage(dataset, scratch, "segmenter", max_epochs=1, **given)
+        split, classifier = (read_json(path / "split.json") for path in (scratch, trained / "classifier"))
+        assert split["train"] == classifier["train"] and [len(split[part]) for part in ("validation", "test")] == [7, 8]
+
     def test_all_folds_are_trained_on(self, dataset, scratch):
         for name in ("a", "b", "c", "d"):
             shutil.copytree(dataset / name, scratch / "data" / name)
