@@ -118,9 +118,8 @@ class OrderLevelsd(MapTransform):
 
     def _at_lower_edge(self, pieces: np.ndarray) -> bool:
         """Tell whether the lower edge of the picture cuts the lowest piece, or nearly does."""
-        heights = [box[self.head_foot] for box in ndimage.find_objects(pieces)]
-        usual = np.median([height.stop - height.start for height in heights])
-        return bool(pieces.shape[self.head_foot] - heights[0].stop <= EDGE * usual)
+        bottom, usual = self._bottom_and_height(pieces)
+        return bool(pieces.shape[self.head_foot] - bottom <= EDGE * usual)
 
     def _on_sacrum(self, pieces: np.ndarray, mask: np.ndarray) -> bool:
         """Tell whether the lowest piece stands on what a mask has of the sacrum."""
@@ -128,12 +127,16 @@ class OrderLevelsd(MapTransform):
         if not count:
             return False
         sizes = np.bincount(pieces.ravel())[1:]
-        heights = [box[self.head_foot] for box in ndimage.find_objects(pieces)]
+        bottom, usual = self._bottom_and_height(pieces)
         largest = np.bincount(parts.ravel())[1:].argmax() + 1
         top = ndimage.find_objects(parts)[largest - 1][self.head_foot].start
-        gap = top - heights[0].stop
         seen = (parts == largest).sum() >= _SACRUM_SIZE * np.median(sizes)
-        return bool(seen and gap <= _SACRUM_GAP * np.median([height.stop - height.start for height in heights]))
+        return bool(seen and top - bottom <= _SACRUM_GAP * usual)
+
+    def _bottom_and_height(self, pieces: np.ndarray) -> tuple[int, float]:
+        """Return where the lowest piece ends, and the pieces' median height, both in voxels."""
+        heights = [box[self.head_foot] for box in ndimage.find_objects(pieces)]
+        return heights[0].stop, float(np.median([height.stop - height.start for height in heights]))
 
     @staticmethod
     def _give(
