@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import weakref
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ import torch.distributed as dist
 from common.errors import InputError
 
 __all__ = ["distribute", "join_ranks", "leave_ranks", "local_batch_size", "rank_device"]
+
+_distributed: weakref.WeakSet[torch.nn.parallel.DistributedDataParallel] = weakref.WeakSet()
 
 
 def rank_device() -> torch.device:
@@ -47,10 +50,22 @@ def join_ranks() -> int:
 
 
 def leave_ranks() -> None:
-    """End the communication between the processes, once all of them are done."""
-    if dist.is_initialized():
-        dist.barrier()  # gloo aborts a process whose peer has left while it still talks
-        dist.destroy_process_group()
+    """End the communication between the processes, once all of them are done.
+
+    The networks of :func:`distribute` can no longer be trained; what they wrap can be used.
+    """
+    if not dist.is_initialized():
+        return
+    group = dist.group.WORLD
+    dist.barrier()  # gloo aborts a process whose peer has left while it still talks
+    dist.destroy_process_group()
+    # Each network keeps the group, and with it gloo's threads: one that still lets go of a tensor while the interpreter
+    # ends aborts the process (PyTorch's issue 190489). Python's own reference must be the last to go: it waits for the
+    # threads without holding the interpreter's lock; the network's reducer holds it, and would wait for ever.
+    for network in _distributed:
+        network.reducer = network.logger = network.process_group = None
+    _distributed.clear()
+    del group
 
 
 def distribute(
@@ -71,9 +86,11 @@ def distribute(
         network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
     network = network.to(device)
     ids: list[Any] | None = [device] if device.type == "cuda" else None
-    return torch.nn.parallel.DistributedDataParallel(
+    distributed = torch.nn.parallel.DistributedDataParallel(
         network, device_ids=ids, find_unused_parameters=bool(find_unused_parameters)
     )
+    _distributed.add(distributed)
+    return distributed
 
 
 def local_batch_size(batch_size: int) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import time
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 
 from common.engines import distribute, join_ranks, leave_ranks, local_batch_size
 from common.losses import MarginalLoss
@@ -45,8 +46,20 @@ def gradients(net: torch.nn.Module, part: slice, dice_weight: float) -> dict[str
     return {name: parameter.grad.clone() for name, parameter in plain.named_parameters()}
 
 
+def gloo_threads() -> int | None:
+    """How many threads gloo has in this process; None where the system does not tell."""
+    tasks = Path("/proc/self/task")
+    if not tasks.is_dir():
+        return None
+    names = []
+    for task in tasks.iterdir():
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            names.append((task / "comm").read_text(encoding="utf-8"))
+    return sum("gloo" in name for name in names)
+
+
 def main(out: Path, norm: str, dice_weight: float) -> None:
-    """Save this process's gradients, and its parameters after three steps."""
+    """Save this process's gradients, its parameters after three steps, and its threads before and after it left."""
     rank = join_ranks()
     net = distribute(network(norm), "cpu")
     share = local_batch_size(BATCH)
@@ -57,9 +70,13 @@ def main(out: Path, norm: str, dice_weight: float) -> None:
         gradients(net, part, dice_weight)
         optimizer.step()
     found["parameters"] = {name: value.detach() for name, value in net.module.named_parameters()}
-    torch.save(found, out / f"rank{rank}.pt")
-    dist.barrier()
+    found["threads"] = [gloo_threads()]
     leave_ranks()
+    end = time.monotonic() + 10
+    while gloo_threads() and time.monotonic() < end:  # the system may list a thread a little longer than it lives
+        time.sleep(0.01)
+    found["threads"].append(gloo_threads())
+    torch.save(found, out / f"rank{rank}.pt")
 
 
 if __name__ == "__main__":

@@ -45,6 +45,15 @@ def test_parameters_stay_equal(run):
         assert torch.equal(value, found[1]["parameters"][name]), name
 
 
+def test_no_thread_outlives_the_group(run):
+    for rank in run[0]:
+        before, after = rank["threads"]
+        if before is None:
+            pytest.skip("the system does not list a process's threads")
+        assert before > 0
+        assert after == 0
+
+
 def test_one_process_alone_is_refused(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(InputError, match=r"^multi_gpu: needs several processes; start it with torchrun"):
