@@ -12,7 +12,7 @@ from monai.transforms import MapTransform
 from scipy import ndimage
 
 from common.data.label_scheme import LabelScheme
-from common.transforms.level_pieces import EDGE, SURE, find_pieces, find_series
+from common.transforms.level_pieces import EDGE, SURE, add_unsure, find_pieces, find_series
 
 __all__ = ["OrderLevelsd"]
 
@@ -36,8 +36,8 @@ class OrderLevelsd(MapTransform):
     series of consecutive names is far more probable by the network itself; the lowest piece may then be a part of the
     sacrum, for which less is asked where the lower edge of the picture cuts it. The probability of all vertebrae then
     goes to the name of the nearest piece, and that of all discs to the name between its neighbours; what looks like a
-    vertebra and hangs together with no piece becomes background. The sacrum, the background elsewhere, and the outlines
-    stay as they were.
+    vertebra and hangs together with no piece becomes background, unless it is large enough for a vertebra and fits into
+    the series: then it is one. The sacrum, the background elsewhere, and the outlines stay as they were.
 
     A piece too tall for one vertebra is parted where the network is less sure of bone than above and below, if there is
     such a place. Nothing is changed where the pieces are no series: fewer than two, two that cannot be parted, or one
@@ -82,8 +82,7 @@ class OrderLevelsd(MapTransform):
     def _ordered(self, scores: np.ndarray) -> np.ndarray:
         bone, disc = scores[self.vertebrae].sum(axis=0), scores[self.discs].sum(axis=0)
         kind = np.stack([scores[0], scores[self.sacrum], bone, disc]).argmax(axis=0)
-        pieces = find_pieces(np.where(kind == _VERTEBRA, bone, 0), self.head_foot, self.front_back)
-        pieces, middles = find_series(pieces, self.head_foot, self.front_back)
+        pieces, middles = self._series(np.where(kind == _VERTEBRA, bone, 0))
         if not len(middles):
             return scores
         count = len(middles)
@@ -115,6 +114,15 @@ class OrderLevelsd(MapTransform):
         else:
             result[0] += disc
         return result
+
+    def _series(self, bone: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Find the vertebrae that follow one another, with those of which the network is unsure if they fit in."""
+        sure = find_pieces(bone, self.head_foot, self.front_back)
+        for pieces in (add_unsure(sure, bone, self.head_foot), sure):
+            found, middles = find_series(pieces, self.head_foot, self.front_back)
+            if len(middles):
+                break
+        return found, middles
 
     def _at_lower_edge(self, pieces: np.ndarray) -> bool:
         """Tell whether the lower edge of the picture cuts the lowest piece, or nearly does."""

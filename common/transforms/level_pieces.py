@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-__all__ = ["EDGE", "SURE", "find_pieces", "find_series"]
+__all__ = ["EDGE", "SURE", "add_unsure", "find_pieces", "find_series"]
 
 _SMALLEST = 0.2  # share of the median piece below which a piece is no vertebra
 _SMALLEST_CUT = 0.05  # likewise of one that the upper edge of the picture cuts
+_UNSURE = 0.3  # share of the median piece from which on bone without a sure core may be a vertebra
 EDGE = 0.4  # of the median height: from an edge to a piece that it cuts, at most
 SURE = 0.8  # probability of being a vertebra, of any level, that makes a piece: it parts those that nearly touch
 _SURER = (0.9, 0.95, 0.99)  # likewise, tried in turn, of the cores of vertebrae that a blurred disc joins
@@ -69,6 +70,37 @@ def _cores(mask: np.ndarray) -> np.ndarray:
     kept = sizes >= _CORE * sizes[1:].max(initial=0)
     kept[0] = False
     return (np.cumsum(kept) * kept)[cores]
+
+
+def add_unsure(pieces: np.ndarray, bone: np.ndarray, head_foot: int) -> np.ndarray:
+    """Make pieces of what hangs together of the bone, and is large enough for a vertebra without being sure anywhere.
+
+    Below the lowest piece there are none: what is unsure there may be the sacrum.
+
+    Args:
+        pieces: as of :func:`find_pieces`.
+        bone: likewise.
+        head_foot: likewise.
+
+    Returns:
+        The pieces with these among them; the numbers may be others.
+    """
+    sizes = np.bincount(pieces.ravel())[1:]
+    if not len(sizes):
+        return pieces
+    usual = np.median(sizes[sizes >= _SMALLEST * sizes.max()])
+    large = np.isin(pieces, np.flatnonzero(sizes >= _SMALLEST * usual) + 1)
+    lowest = ndimage.find_objects(large.astype(np.uint8))[0][head_foot].stop
+    parts, count = ndimage.label(bone > 0)
+    enough = np.bincount(parts.ravel(), minlength=count + 1) >= _UNSURE * usual
+    enough[np.unique(parts[large])] = False
+    result = pieces.copy()
+    for number in np.flatnonzero(enough[1:]) + 1:
+        part = parts == number
+        if ndimage.find_objects(part.astype(np.uint8))[0][head_foot].stop < lowest:
+            result[part] = result.max() + 1
+    # A piece that has become a part of a larger one leaves no number behind.
+    return np.unique(result, return_inverse=True)[1].reshape(pieces.shape).astype(pieces.dtype)
 
 
 def find_series(pieces: np.ndarray, head_foot: int, front_back: int) -> tuple[np.ndarray, np.ndarray]:

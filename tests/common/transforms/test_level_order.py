@@ -113,6 +113,30 @@ def test_a_small_piece_near_the_edge_is_what_the_edge_leaves():
     torch.testing.assert_close(ordered(wrong), scores)
 
 
+@pytest.mark.parametrize(("unsure", "names"), [(4, {"T12": 0.3, "L1": 0.4}), (2, {"L4": 0.3, "L2": 0.3})])
+def test_a_vertebra_that_is_nowhere_sure_has_its_name_in_the_series(unsure, names):
+    levels, wanted = right(5), right(5)
+    levels[unsure], wanted[unsure] = names, {NAMES[unsure]: sum(names.values())}
+    torch.testing.assert_close(ordered(spine(levels, DISCS[:5])), spine(wanted, DISCS[:5]))
+
+
+def test_what_is_unsure_and_does_not_fit_becomes_background():
+    """A third of a vertebra behind the uppermost one, and too little higher to be the next."""
+    scores = spine(right(4), DISCS[:4])
+    wrong = scores.clone()
+    wrong[CHANNEL["L1"], :, 46:58, 14:], wrong[0, :, 46:58, 14:] = 0.6, 0.4
+    torch.testing.assert_close(ordered(wrong), scores)
+
+
+def test_what_is_unsure_below_all_others_is_no_vertebra():
+    """It may be the sacrum."""
+    wrong = without_sacrum(spine([{"L5": 0.6}, *right(4)], ["L5/S", *DISCS[:4]]))
+    found = ordered(wrong)
+    wanted = without_sacrum(spine([{}, *right(4)], ["L5/S", *DISCS[:4]]))
+    assert torch.equal(found[1:, :, :80], wanted[1:, :, :80])
+    assert not found[CHANNEL["L5"], :, 82:].any()
+
+
 def test_one_vertebra_that_is_taller_than_deep_does_not_stop_the_naming():
     scores, wanted = (spine(levels, DISCS[:4]) for levels in ([{"L4": 1}, {"L4": 1}, {"L3": 1}, {"L2": 1}], right(4)))
     for one in (scores, wanted):
