@@ -40,8 +40,8 @@ class OrderLevelsd(MapTransform):
     the series: then it is one. The sacrum, the background elsewhere, and the outlines stay as they were.
 
     A piece too tall for one vertebra is parted where the network is less sure of bone than above and below, if there is
-    such a place. Nothing is changed where the pieces are no series: fewer than two, two that cannot be parted, or one
-    missing between others.
+    such a place. Where the pieces are no series, those lower than the middle of the sacrum are none of it. If the rest
+    is no series either (fewer than two, two that cannot be parted, or one missing between others), nothing is changed.
 
     Args:
         keys: probabilities (C, three axes) on the network's grid, with square pixels in the sagittal plane.
@@ -82,7 +82,8 @@ class OrderLevelsd(MapTransform):
     def _ordered(self, scores: np.ndarray) -> np.ndarray:
         bone, disc = scores[self.vertebrae].sum(axis=0), scores[self.discs].sum(axis=0)
         kind = np.stack([scores[0], scores[self.sacrum], bone, disc]).argmax(axis=0)
-        pieces, middles = self._series(np.where(kind == _VERTEBRA, bone, 0))
+        sacrum = _largest((kind == _SACRUM) & (scores[self.sacrum] > SURE))
+        pieces, middles = self._series(np.where(kind == _VERTEBRA, bone, 0), sacrum)
         if not len(middles):
             return scores
         count = len(middles)
@@ -90,7 +91,7 @@ class OrderLevelsd(MapTransform):
             [scores[self.vertebrae][:, pieces == number].mean(axis=1) for number in range(1, count + 1)]
         )
         known = len(self.vertebrae)
-        on_sacrum = self._on_sacrum(pieces, (kind == _SACRUM) & (scores[self.sacrum] > SURE))
+        on_sacrum = self._on_sacrum(pieces, sacrum)
         # The lowest piece may be the sacrum's first segment, which looks like a vertebra: -1.
         fits = {
             start: sum(evidence[piece, start + piece] for piece in range(count) if 0 <= start + piece < known)
@@ -115,10 +116,13 @@ class OrderLevelsd(MapTransform):
             result[0] += disc
         return result
 
-    def _series(self, bone: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Find the vertebrae that follow one another, with those of which the network is unsure if they fit in."""
+    def _series(self, bone: np.ndarray, sacrum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Find the vertebrae that follow one another, with those of which the network is unsure if they fit in.
+
+        Where they do not follow one another, those are left out that lie lower than the sacrum's middle.
+        """
         sure = find_pieces(bone, self.head_foot, self.front_back)
-        for pieces in (add_unsure(sure, bone, self.head_foot), sure):
+        for pieces in (add_unsure(sure, bone, self.head_foot), sure, self._above_sacrum(sure, sacrum)):
             found, middles = find_series(pieces, self.head_foot, self.front_back)
             if len(middles):
                 break
@@ -129,17 +133,23 @@ class OrderLevelsd(MapTransform):
         bottom, usual = self._bottom_and_height(pieces)
         return bool(pieces.shape[self.head_foot] - bottom <= EDGE * usual)
 
-    def _on_sacrum(self, pieces: np.ndarray, mask: np.ndarray) -> bool:
-        """Tell whether the lowest piece stands on what a mask has of the sacrum."""
-        parts, count = ndimage.label(mask)
-        if not count:
+    def _on_sacrum(self, pieces: np.ndarray, sacrum: np.ndarray) -> bool:
+        """Tell whether the lowest piece stands on the sacrum."""
+        if not _seen(sacrum, pieces):
             return False
-        sizes = np.bincount(pieces.ravel())[1:]
         bottom, usual = self._bottom_and_height(pieces)
-        largest = np.bincount(parts.ravel())[1:].argmax() + 1
-        top = ndimage.find_objects(parts)[largest - 1][self.head_foot].start
-        seen = (parts == largest).sum() >= _SACRUM_SIZE * np.median(sizes)
-        return bool(seen and top - bottom <= _SACRUM_GAP * usual)
+        top = ndimage.find_objects(sacrum.astype(np.uint8))[0][self.head_foot].start
+        return bool(top - bottom <= _SACRUM_GAP * usual)
+
+    def _above_sacrum(self, pieces: np.ndarray, sacrum: np.ndarray) -> np.ndarray:
+        """Return the pieces without those that lie lower than the sacrum's middle: bladder, bowel, coccyx."""
+        if not _seen(sacrum, pieces):
+            return pieces
+        numbers = np.arange(1, pieces.max() + 1)
+        middles = np.array(ndimage.center_of_mass(pieces > 0, pieces, numbers))[:, self.head_foot]
+        low = numbers[middles > ndimage.center_of_mass(sacrum)[self.head_foot]]
+        left = np.where(np.isin(pieces, low), 0, pieces)
+        return np.unique(left, return_inverse=True)[1].reshape(pieces.shape).astype(pieces.dtype)
 
     def _bottom_and_height(self, pieces: np.ndarray) -> tuple[int, float]:
         """Return where the lowest piece ends, and the pieces' median height, both in voxels."""
@@ -165,6 +175,18 @@ class OrderLevelsd(MapTransform):
         where = target[pieces[tuple(nearest)]]
         for channel in np.unique(where):
             result[channel] += np.where(where == channel, share, 0)
+
+
+def _largest(mask: np.ndarray) -> np.ndarray:
+    """Return the largest part of a mask that hangs together."""
+    parts, count = ndimage.label(mask)
+    return parts == np.bincount(parts.ravel())[1:].argmax() + 1 if count else mask
+
+
+def _seen(sacrum: np.ndarray, pieces: np.ndarray) -> bool:
+    """Tell whether so much of the sacrum is seen that vertebrae can be counted from it."""
+    sizes = np.bincount(pieces.ravel())[1:]
+    return bool(len(sizes) and sacrum.any() and sacrum.sum() >= _SACRUM_SIZE * np.median(sizes))
 
 
 def _apart_from(pieces: np.ndarray, mask: np.ndarray) -> np.ndarray:

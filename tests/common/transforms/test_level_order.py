@@ -137,6 +137,26 @@ def test_what_is_unsure_below_all_others_is_no_vertebra():
     assert not found[CHANNEL["L5"], :, 82:].any()
 
 
+def beside_the_sacrum(scores: torch.Tensor, row: int) -> torch.Tensor:
+    """Something as large as a vertebra, in front of the sacrum or below it, that the network takes for an L5."""
+    scores = torch.nn.functional.pad(scores, (0, 10, 0, 30))
+    scores[CHANNEL["S"], :, 100:116, 3:13] = 1
+    scores[CHANNEL["L5"], :, row : row + 8, 16:24] = 1
+    scores[0] = 1 - scores[1:].sum(dim=0)
+    return scores
+
+
+@pytest.mark.parametrize("row", [104, 110, 120])
+def test_what_lies_lower_than_the_sacrums_middle_is_no_vertebra(row):
+    """Such as a bladder. The others are named as without it, and it becomes background."""
+    levels = right(5)
+    levels[2] = {"L4": 0.6, "L3": 0.4}
+    found = ordered(beside_the_sacrum(spine(levels, DISCS[:5], gap=4), row))
+    wanted = beside_the_sacrum(spine(right(5), DISCS[:5], gap=4), row)
+    wanted[0, :, row : row + 8, 16:24], wanted[CHANNEL["L5"], :, row : row + 8, 16:24] = 1, 0
+    torch.testing.assert_close(found, wanted)
+
+
 def test_one_vertebra_that_is_taller_than_deep_does_not_stop_the_naming():
     scores, wanted = (spine(levels, DISCS[:4]) for levels in ([{"L4": 1}, {"L4": 1}, {"L3": 1}, {"L2": 1}], right(4)))
     for one in (scores, wanted):
