@@ -52,7 +52,7 @@ class StandIn:
 
     def __init__(self, weights: torch.Tensor | None = None) -> None:
         self.weights = torch.tensor([[1.0, 0.1]]) if weights is None else weights
-        self.score = {"coarse": 0.8, "fine": 0.91237, "half": 0.91237}
+        self.score = {"coarse": 0.8, "fine": 0.91237, "finest": 0.91237, "half": 0.91237}
         self.fails: str | None = None
         self.calls: list[dict[str, str]] = []
 
