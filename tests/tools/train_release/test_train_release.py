@@ -347,7 +347,7 @@ class TestProgram:
 
     def test_a_cross_validation(self, start, tmp_path):
         status, out, _, calls = start("--folds", "0,1")
-        assert status == 0 and [ids["fold"] for ids in calls if "checkpoint" not in ids] == [*"0011"]
+        assert status == 0 and [ids["fold"] for ids in calls if "checkpoint" not in ids] == [*"000111"]
         assert "all folds: 0.8500 ± 0.0707 over 2 subjects (2 cases)" in out
         assert "T1: 0.8500 ± 0.0707" in out and "fold 0: 0.8000 ± - over 1 subjects" in out
         assert (tmp_path / "run" / "cross_validation.csv").is_file()
