@@ -157,6 +157,14 @@ def test_what_lies_lower_than_the_sacrums_middle_is_no_vertebra(row):
     torch.testing.assert_close(found, wanted)
 
 
+def test_of_a_sacrum_that_is_hardly_seen_nothing_is_told():
+    """Then what lies lower may be a vertebra, with one missing between, and all stay as they were."""
+    scores = beside_the_sacrum(spine(right(5), DISCS[:5], gap=4), 120)
+    scores[CHANNEL["S"], :, 95:] = 0
+    scores[0] = 1 - scores[1:].sum(dim=0)
+    torch.testing.assert_close(ordered(scores), scores)
+
+
 def test_one_vertebra_that_is_taller_than_deep_does_not_stop_the_naming():
     scores, wanted = (spine(levels, DISCS[:4]) for levels in ([{"L4": 1}, {"L4": 1}, {"L3": 1}, {"L2": 1}], right(4)))
     for one in (scores, wanted):
