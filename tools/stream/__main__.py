@@ -9,7 +9,7 @@ recorded video: nothing is dropped, and each picture has its own outline.
 It ends with the source, whose last frame is always segmented, after ``--max_frames``, when the window is closed, or on
 Ctrl-C, once the frame that is being segmented is done: what was written is closed and can be played, and the counts are
 reported, with exit status 0. The status is 1 after an error, which is one line, and 130 on Ctrl-C while it is still
-loading.
+loading or on a second one.
 
 Counts: every frame that was received is ``segmented`` or ``dropped``; ``shown`` are the pictures that were given out;
 ``outlines`` says what they got, see :class:`tools.stream.outlines.Outlines`.
@@ -35,6 +35,7 @@ from common.data.video.live import open_live
 from common.errors import InputError
 from tools.configuration import as_value, ids_in_words
 from tools.stream.continuity import Continuity
+from tools.stream.ctrl_c import CtrlC
 from tools.stream.loops import follow_live, go_through
 from tools.stream.outlines import Outlines
 from tools.stream.pictures import Pictures
@@ -132,6 +133,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     with ExitStack() as stack:
         opened = open_source if options.every_frame else open_live
         source = stack.enter_context(opened(options.source, frame_rate=options.frame_rate))
+        ctrl_c = stack.enter_context(CtrlC())  # how a live run is ended
         window = table = None
         if not options.headless and not options.output:
             window = Window(f"{Path(options.bundle).name}: {shown_address(options.source)}")
@@ -145,12 +147,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         began = time.monotonic()
         try:
             if options.every_frame:
-                go_through(source, segmentation, continuity, pictures, options.max_frames)
+                go_through(source, segmentation, continuity, pictures, ctrl_c, options.max_frames)
             else:
                 with NewestFrameWorker(segmentation, options.max_frames) as worker:
-                    follow_live(source, worker, continuity, outlines, pictures)
-        except KeyboardInterrupt:
-            pass  # how a live run is ended
+                    follow_live(source, worker, continuity, outlines, pictures, ctrl_c)
         finally:
             statistics |= {"segmented": segmentation.segmented, "found": segmentation.found}
             if pipeline.two_stages:

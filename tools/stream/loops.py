@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from common.data.video import Frame
 from common.data.video.live import LiveSource
 from tools.stream.continuity import Continuity
+from tools.stream.ctrl_c import CtrlC
 from tools.stream.outlines import Outlines
 from tools.stream.pictures import Pictures
 from tools.stream.segmentation import Segmentation
@@ -21,20 +22,26 @@ _SHARE = 0.75  # of the time between two frames that a picture may take
 
 
 def follow_live(
-    source: LiveSource, worker: NewestFrameWorker, continuity: Continuity, outlines: Outlines, pictures: Pictures
+    source: LiveSource,
+    worker: NewestFrameWorker,
+    continuity: Continuity,
+    outlines: Outlines,
+    pictures: Pictures,
+    ctrl_c: CtrlC,
 ) -> None:
     """Show every frame as it comes, and have the newest segmented meanwhile.
 
     A picture is held back for its own outline where that is about to be there: if its frame is being segmented, for
     as long as the time between two frames allows. It never waits for a frame before it.
 
-    It ends with the source, whose last frame is segmented before; when the window is closed; or when the worker ends.
+    It ends with the source, whose last frame is segmented before; when the window is closed; on Ctrl-C; or when the
+    worker ends.
 
     Raises:
         InputError: the source was lost, a frame could not be segmented, or the video not be written.
     """
     period, spent = 1 / (source.frame_rate or _USUAL_RATE), 0.0
-    while not worker.ended and not pictures.closed:
+    while not (worker.ended or pictures.closed or ctrl_c.pressed):
         frame = source.latest(timeout=_POLL)
         if frame is None:
             if source.ended:
@@ -48,16 +55,21 @@ def follow_live(
         pictures.show(frame, *outlines.choose(frame, continuity.scene, worker.newest))
         spent = time.perf_counter() - begun
         pictures.times.add("picture", spent)
-    if not pictures.closed:
+    if not (pictures.closed or ctrl_c.pressed):
         worker.finish()
 
 
 def go_through(
-    source: Iterable[Frame], segmentation: Segmentation, continuity: Continuity, pictures: Pictures, most: int | None
+    source: Iterable[Frame],
+    segmentation: Segmentation,
+    continuity: Continuity,
+    pictures: Pictures,
+    ctrl_c: CtrlC,
+    most: int | None,
 ) -> None:
     """Segment every frame, and show each with its own outline.
 
-    It ends with the source, after ``most`` frames, or when the window is closed.
+    It ends with the source, after ``most`` frames, when the window is closed, or on Ctrl-C.
 
     Raises:
         InputError: the source broke off, a frame could not be segmented, or the video not be written.
@@ -67,5 +79,5 @@ def go_through(
         continuity.breaks(frame)
         pictures.show(frame, segmentation(frame, continuity.scene).mask)
         pictures.times.add("whole frame", time.perf_counter() - taken)
-        if pictures.closed or segmentation.segmented == most:
+        if pictures.closed or ctrl_c.pressed or segmentation.segmented == most:
             break

@@ -55,6 +55,7 @@ class VideoWriter(ABC):
             raise InputError(path, "exists", "pass another output folder or overwrite=True")
         self._part = self.path.with_name(f"{self.path.stem}.part{self.path.suffix}")
         self._last: int | None = None
+        self._begun = False  # whether the file has been opened, which its first packet does
         self._shift = 0
         self._rate = max(Fraction(frame_rate or 25).limit_denominator(1001), Fraction(1, 1001))
         self._closed = False
@@ -93,7 +94,7 @@ class VideoWriter(ABC):
         picture = self._picture(image)
         picture.pts, picture.time_base = self._ticks(time), _TICK
         try:
-            self._container.mux(self._stream.encode(picture))
+            self._mux(self._stream.encode(picture))
         except (OSError, av.FFmpegError) as error:
             self._finish()
             raise self._refusal(error) from error
@@ -146,10 +147,14 @@ class VideoWriter(ABC):
 
     def _flush(self) -> None:
         if self._last is not None:
-            self._container.mux(self._stream.encode())
+            self._mux(self._stream.encode())
+
+    def _mux(self, packets: list[av.Packet]) -> None:
+        self._begun = self._begun or bool(packets)
+        self._container.mux(packets)
 
     def _give_name(self) -> None:
-        if self._last is not None:
+        if self._begun:
             os.replace(self._part, self.path)
         else:
             self._part.unlink(missing_ok=True)

@@ -11,12 +11,14 @@ import pytest
 from common.data.video import Frame
 from common.data.video.live import LiveSource
 from common.errors import InputError
-from tests.tools.stream.controlled import Held, Steps, picture, until
+from tests.tools.stream.controlled import Held, Steps, frame, picture, until
 from tools.stream.continuity import Continuity
-from tools.stream.loops import follow_live
+from tools.stream.ctrl_c import CtrlC
+from tools.stream.loops import follow_live, go_through
 from tools.stream.outlines import Outlines
 from tools.stream.pictures import Pictures
 from tools.stream.pipeline import SegmentedFrame
+from tools.stream.segmentation import Segmentation
 from tools.stream.worker import NewestFrameWorker
 
 
@@ -45,7 +47,7 @@ class Run:
     ) -> None:
         self.source, self.held, self.shown = Steps(values, rate), Held(), Shown()
         self.outlines, self.error = Outlines(max_age), None
-        self.continuity = Continuity(frame_rate=30.0)
+        self.continuity, self.ctrl_c = Continuity(frame_rate=30.0), CtrlC()
         self._most, self.left = most, threading.Event()
         self._thread = threading.Thread(target=self._follow)
 
@@ -53,7 +55,7 @@ class Run:
         try:
             with self.source.live as live, NewestFrameWorker(self.held, self._most) as self.worker:
                 try:
-                    follow_live(live, self.worker, self.continuity, self.outlines, self.shown)
+                    follow_live(live, self.worker, self.continuity, self.outlines, self.shown, self.ctrl_c)
                 finally:
                     self.left.set()
                     self.source.end()  # its thread would wait for the next frame
@@ -162,14 +164,31 @@ def test_an_error_of_the_source_ends_the_run():
     assert run.error is error and run.worker.segmented == len(run.held.taken)
 
 
-def test_closing_the_window_ends_the_run():
+@pytest.mark.parametrize("way", ["closing the window", "Ctrl-C"])
+def test_the_user_ends_the_run(way):
     with Run() as run:
         run.give(2)
-        run.shown.closing = True
+        if way == "Ctrl-C":
+            run.ctrl_c.pressed = True
+        else:
+            run.shown.closing = True
         assert run.left.wait(20)  # while the frame is still being segmented
         run.held.release(2)
         run.join()
     assert run.error is None and run.worker.segmented == len(run.held.taken)
+
+
+def test_ctrl_c_ends_a_run_over_every_frame():
+    """Once the frame is done: it is counted, and shown with its own outline."""
+    ctrl_c, shown = CtrlC(), Shown()
+
+    def pipeline(image: Frame) -> SegmentedFrame:
+        ctrl_c.pressed = image.index == 2
+        return SegmentedFrame(image.image[..., 0] == 0)
+
+    segmentation = Segmentation(pipeline)
+    go_through(map(frame, range(9)), segmentation, Continuity(), shown, ctrl_c, None)
+    assert segmentation.segmented == shown.shown == 3 and shown.seen[-1] == (2, True, True)
 
 
 def test_it_ends_after_so_many_frames():
@@ -196,7 +215,7 @@ def test_a_slow_segmenter_of_30_frames_a_second():
 
     shown, outlines = Shown(), Outlines(10.0)
     with LiveSource(camera(), "camera", 30.0) as live, NewestFrameWorker(slow) as worker:
-        follow_live(live, worker, Continuity(frame_rate=30.0), outlines, shown)
+        follow_live(live, worker, Continuity(frame_rate=30.0), outlines, shown, CtrlC())
     assert begun == sorted(set(begun)) and begun[-1] == 29
     assert live.received == 30 == worker.segmented + worker.dropped + live.dropped
     assert shown.shown == 30 - live.dropped > 2 * worker.segmented
@@ -210,6 +229,6 @@ def test_a_window_is_kept_alive_while_no_frame_comes():
     pictures = Pictures(None, window, None)
     threading.Thread(target=lambda: (refreshed.wait(20), setattr(window, "closed", True))).start()
     with source.live as live, NewestFrameWorker(Held()) as worker:
-        follow_live(live, worker, Continuity(), Outlines(1.0), pictures)
+        follow_live(live, worker, Continuity(), Outlines(1.0), pictures, CtrlC())
         source.end()
     assert refreshed.is_set() and pictures.closed

@@ -137,6 +137,21 @@ def test_no_frames_leave_no_file(tmp_path, writer, file):
 
 
 @pytest.mark.parametrize(("writer", "file"), WRITERS)
+def test_a_first_frame_that_is_broken_off_leaves_no_file(tmp_path, writer, file, monkeypatch):
+    with writer(tmp_path / file, SIZE, 25) as video:
+
+        def stop(time: float, ticks=video._ticks) -> int:
+            ticks(time)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(video, "_ticks", stop)
+        with pytest.raises(KeyboardInterrupt):
+            video.write(images_for(writer, 1)[0], 0.0)
+        monkeypatch.undo()
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(("writer", "file"), WRITERS)
 def test_a_file_that_exists_is_refused_or_replaced(tmp_path, writer, file):
     path = tmp_path / file
     path.write_text("old", encoding="utf-8")
