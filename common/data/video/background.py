@@ -4,65 +4,57 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections import deque
 from collections.abc import Generator, Iterator
-from typing import Generic, TypeVar
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
 
 __all__ = ["Background"]
 
 T = TypeVar("T")
+_END = object()
 
 
 class _Shelf(Generic[T]):
-    """What the thread and its reader share. The thread must not hold the reader, or it could never be collected."""
+    """What the thread and its reader share. The thread must not hold the reader, or it could never be collected.
+
+    Queues alone, whose steps are whole: a lock of ours could be left held by Ctrl-C in the reader.
+    """
 
     def __init__(self, room: int) -> None:
-        self.room = room
-        self.items: deque[T] = deque()
-        self.changed = threading.Condition()
+        self.items: SimpleQueue[Any] = SimpleQueue()  # the last one is _END
+        self.room: SimpleQueue[None] = SimpleQueue()
+        for _ in range(room):
+            self.room.put(None)
         self.error: BaseException | None = None
-        self.done = False
         self.stopped = False
 
     def stop(self) -> None:
-        with self.changed:
-            self.stopped = True
-            self.items.clear()
-            self.changed.notify_all()
-
-    def wait_for_room(self) -> bool:
-        """Wait until an item more may be made; return False where none is wanted any more."""
-        with self.changed:
-            self.changed.wait_for(lambda: self.stopped or len(self.items) < self.room)
-            return not self.stopped
+        self.stopped = True
+        self.room.put(None)
+        self.items.put(_END)
 
     def fill(self, source: Generator[T, None, None]) -> None:
         try:
-            while self.wait_for_room():
-                item = next(source, self)
-                if item is self:
+            while True:
+                self.room.get()
+                item = _END if self.stopped else next(source, _END)
+                if item is _END:
                     break
-                with self.changed:
-                    if not self.stopped:
-                        self.items.append(item)
-                        self.changed.notify_all()
+                self.items.put(item)
                 del item  # the next one is made while this one may be gone already
         except BaseException as error:  # whatever it is, it belongs to the reader
             self.error = error
         finally:
             source.close()
-            with self.changed:
-                self.done = True
-                self.changed.notify_all()
+            self.items.put(_END)
 
     def take(self) -> T:
-        with self.changed:
-            self.changed.wait_for(lambda: self.items or self.done or self.stopped)
-            if self.items:
-                item = self.items.popleft()
-                self.changed.notify_all()
-                return item
-            error, self.error = self.error, None
+        item = self.items.get()
+        if item is not _END and not self.stopped:
+            self.room.put(None)
+            return item
+        self.items.put(_END)  # for who asks again
+        error, self.error = self.error, None
         if error is not None and not self.stopped:
             raise error
         raise StopIteration
