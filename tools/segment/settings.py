@@ -68,7 +68,7 @@ class BundleSettings:
         self._defaults = read_configuration(self.files[0], _REMEDY)
         given = dict(ids or {})
         if named := sorted(given.keys() & OPTIONS.keys()):
-            raise InputError(f"--{named[0]}", f"is {OPTIONS[named[0]]} here", f"pass it as {OPTIONS[named[0]]}")
+            raise InputError(named[0], f"is {OPTIONS[named[0]]} here", f"pass it as {OPTIONS[named[0]]}")
         plan = read_plan(self.weights)
         self._lay_over(plan.get("model"))
         if fast:

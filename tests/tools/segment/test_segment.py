@@ -316,6 +316,7 @@ class TestErrors:
             (["--fast"], "--fast: safnet has no faster mode (on CUDA it uses half precision anyway); leave it out"),
             (["--previw"], "--previw: is not an option; did you mean --preview?"),
             (["--output_dir", "x"], "--output_dir: is not an option; did you mean --output?"),
+            (["--checkpoint", "x.pt"], "checkpoint: is --weights here; pass it as --weights"),
             (["--spacial_size", "[4,32,16]"], "--spacial_size: is not an id of this configuration; did you mean"),
             (["--spatial_size"], "--spatial_size : is not a list of 3 whole numbers; pass one such as"),
             (["--precision=fp8"], "--precision fp8: is not known; choose one of auto, fp32, bf16, fp16"),

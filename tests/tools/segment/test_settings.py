@@ -109,10 +109,10 @@ class TestBundleSettings:
             ({"spatial_size": [1, 2]}, "--spatial_size [1, 2]: is not a list of 3 whole numbers; pass one such as"),
             ({"spatial_size": "[4,32,16"}, "--spatial_size [4,32,16: is not a list of 3 whole numbers; pass one"),
             ({"crop_fraction": 2.0}, "--crop_fraction 2.0: is out of range; it has to be above 0 and at most 1"),
-            ({"input": "x"}, "--input: is INPUT here; pass it as INPUT"),
-            ({"bundle_root": "x"}, "--bundle_root: is MODEL here; pass it as MODEL"),
-            ({"checkpoint": "x"}, "--checkpoint: is --weights here; pass it as --weights"),
-            ({"output_format": "mha"}, "--output_format: is --format here; pass it as --format"),
+            ({"input": "x"}, "input: is INPUT here; pass it as INPUT"),
+            ({"bundle_root": "x"}, "bundle_root: is MODEL here; pass it as MODEL"),
+            ({"checkpoint": "x"}, "checkpoint: is --weights here; pass it as --weights"),
+            ({"output_format": "mha"}, "output_format: is --format here; pass it as --format"),
         ],
     )
     def test_ids_that_cannot_be_set(self, ids, line):
