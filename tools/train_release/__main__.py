@@ -13,6 +13,10 @@ models/, the figures into its metadata, and tables and curves into docs/results/
 written. With --folds these are the weights of the recipe's own fold, and what the folds together have shown goes with
 them.
 
+Folds can be trained on several machines, or at several times: --other_folds takes the cross_validation_cases.csv of
+other runs of the same recipe, with the cross_validation_recipe.json beside it, and counts their folds with those that
+are trained here. Where the recipe's own fold is among those, --publish leaves the bundle's weights as they are.
+
 Exit status: 0 when all is done, 1 after an error, which is one line, and 130 after Ctrl-C.
 """
 
@@ -31,7 +35,13 @@ from tools.arguments import OneLineParser
 from tools.bundle_process import wait_for
 from tools.configuration import ids_in_words
 from tools.search.configuration import Configuration
-from tools.train_release.cross_validation import cross_validated, read_case_rows, write_cross_validation
+from tools.train_release.cross_validation import (
+    cross_validated,
+    read_case_rows,
+    read_other_folds,
+    what_was_trained,
+    write_cross_validation,
+)
 from tools.train_release.publish import publish
 from tools.train_release.recipe import Recipe, recipe_names
 from tools.train_release.release import RunBundle, Trained, run_recipe
@@ -46,6 +56,14 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", required=True, type=Path, metavar="RUN", help="folder of all that is trained")
     parser.add_argument("--fold", type=int, metavar="N", help="the held-out one; default: the recipe's")
     parser.add_argument("--folds", metavar="N,N", help="cross-validate: such as 0,1,2, or all")
+    parser.add_argument(
+        "--other_folds",
+        nargs="+",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="cross_validation_cases.csv of folds that were trained elsewhere",
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -73,8 +91,8 @@ def _folds(options: argparse.Namespace, recipe: Recipe) -> list[int | None]:
         raise InputError(f"--folds {options.folds}", "are no numbers with commas", "pass some such as 0,1,2, or all")
     if strange := [fold for fold in folds if recipe.folds and fold not in recipe.folds]:
         raise InputError(f"fold {strange[0]}", "there is none", f"the folds are {', '.join(map(str, recipe.folds))}")
-    if options.publish and options.folds is not None and recipe.fold not in folds:
-        raise InputError("--publish", f"hands on the weights of fold {recipe.fold}", "have it among --folds")
+    if options.other_folds and options.folds is None:
+        raise InputError("--other_folds", "are of a cross-validation", "pass --folds with those to train here")
     return folds
 
 
@@ -91,8 +109,26 @@ def _ids(pairs: Sequence[str], recipe: Recipe) -> dict[str, str]:
     return ids
 
 
-def _cross_validate(results: Mapping[int, Trained], output: Path) -> dict[str, Any]:
-    found = cross_validated({fold: read_case_rows(done.evaluation.folder) for fold, done in results.items()})
+def _other_folds(
+    options: argparse.Namespace, recipe: Recipe, trained: Mapping[str, Any], here: Sequence[int | None]
+) -> dict[int, list[dict[str, Any]]]:
+    if not options.folds:
+        return {}
+    others = read_other_folds(options.other_folds, trained, recipe.folds, here)
+    if options.publish and recipe.fold not in (*here, *others):
+        remedy = "have it among --folds, or in --other_folds"
+        raise InputError("--publish", f"hands on the weights of fold {recipe.fold}", remedy)
+    return others
+
+
+def _cross_validate(
+    results: Mapping[int, Trained],
+    others: Mapping[int, Sequence[Mapping[str, Any]]],
+    trained: Mapping[str, Any],
+    output: Path,
+) -> dict[str, Any]:
+    folds = {fold: read_case_rows(done.evaluation.folder) for fold, done in results.items()}
+    found = cross_validated({**others, **folds}, trained)
     parts = {f"fold {fold}": part for fold, part in found["folds"].items()} | found["groups"] | {"all folds": found}
     for where, part in parts.items():
         mean, spread = ("-" if part[name] is None else f"{part[name]:.4f}" for name in ("mean", "sd"))
@@ -124,14 +160,17 @@ def main(argv: Sequence[str] | None = None, run_bundle: RunBundle = wait_for) ->
         data, output = options.dataset_dir.resolve(), options.output.resolve()
         if not data.is_dir():
             raise InputError(options.dataset_dir, "is not a folder", "pass --dataset_dir with the data")
+        trained = what_was_trained(recipe, ids)
+        others = _other_folds(options, recipe, trained, folds)
         results: dict[int | None, Trained] = {}
         for fold in folds:
             run = output / f"fold_{fold}" if options.folds else output
             results[fold] = run_recipe(recipe, data, run, fold, ids, _line, run_bundle)
             _line(f"weights: {results[fold].weights}")
-        found = _cross_validate(results, output) if options.folds else None
+        found = _cross_validate(results, others, trained, output) if options.folds else None
         if options.publish:
-            for file in publish(recipe, results[recipe.fold if options.folds else folds[0]], found):
+            own = results.get(recipe.fold if options.folds else folds[0])
+            for file in publish(recipe, own, found):
                 _line(f"wrote {file}")
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from there", file=sys.stderr)

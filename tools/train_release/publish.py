@@ -31,7 +31,7 @@ _WHOLE = COLUMNS[1:]  # of the cross-validation
 
 def publish(
     recipe: Recipe,
-    trained: Trained,
+    trained: Trained | None,
     cross_validation: Mapping[str, Any] | None = None,
     results: Path = ROOT / "docs" / "results",
 ) -> list[Path]:
@@ -39,7 +39,7 @@ def publish(
 
     Args:
         recipe: of the bundle.
-        trained: what is published.
+        trained: what is published; None where the weights and their figures are there already.
         cross_validation: what all folds together have shown, where there is such.
         results: folder of the logs.
 
@@ -52,6 +52,28 @@ def publish(
     Raises:
         InputError: a file cannot be written.
     """
+    folder = results / recipe.root.name
+    written = []
+    metadata_file = recipe.root / "configs" / "metadata.json"
+    metadata = json.loads(metadata_file.read_text(encoding="utf-8"))
+    if trained is not None:
+        written += _publish_weights(recipe, trained)
+        metadata["eval_metrics"] = chosen_figures(trained.evaluation.summary, recipe.figures)
+        written += _publish_logs(recipe, trained, folder)
+    if cross_validation is not None:
+        parts = {"folds": len(cross_validation["folds"])} | {
+            name: cross_validation[name] for name in ("groups", *_WHOLE)
+        }
+        metadata["eval_metrics"]["cross_validation"] = _rounded(parts)
+    write_json(metadata_file, metadata)
+    for table in folder.glob("cross_validation*"):
+        table.unlink()
+    if cross_validation is not None:
+        written += write_cross_validation(cross_validation, folder)
+    return [*written, metadata_file]
+
+
+def _publish_weights(recipe: Recipe, trained: Trained) -> list[Path]:
     target = recipe.root / WEIGHTS
     written = [_copied(trained.weights, target)]
     if target.stat().st_size > LARGEST:
@@ -68,22 +90,11 @@ def publish(
     origin = provenance(recipe.root, target, None, settings)
     origin["weights"]["file"] = WEIGHTS
     write_json(target.with_name("provenance.json"), origin)
-    metadata_file = recipe.root / "configs" / "metadata.json"
-    metadata = json.loads(metadata_file.read_text(encoding="utf-8"))
-    metadata["eval_metrics"] = chosen_figures(trained.evaluation.summary, recipe.figures)
-    if cross_validation is not None:
-        parts = {"folds": len(cross_validation["folds"])} | {
-            name: cross_validation[name] for name in ("groups", *_WHOLE)
-        }
-        metadata["eval_metrics"]["cross_validation"] = _rounded(parts)
-    write_json(metadata_file, metadata)
+    return [*written, plan_file(target), target.with_name("provenance.json")]
 
-    folder = results / recipe.root.name
-    for table in folder.glob("cross_validation*"):
-        table.unlink()
-    if cross_validation is not None:
-        written += write_cross_validation(cross_validation, folder)
-    written += [plan_file(target), target.with_name("provenance.json"), metadata_file]
+
+def _publish_logs(recipe: Recipe, trained: Trained, folder: Path) -> list[Path]:
+    written = []
     for stage in {stage.name: stage for stage in recipe.stages}.values():
         for table in sorted((trained.folder / stage.name).rglob("history.csv")):
             name = "_".join(table.relative_to(trained.folder).parts[:-1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,10 @@ class Recipe:
             folds=tuple(content.get("folds", ())),
             fold=content.get("fold"),
         )
+
+    def content(self) -> dict[str, Any]:
+        """Return the recipe as numbers, texts, lists and dictionaries; of its folder the name."""
+        return json.loads(json.dumps(asdict(replace(self, root=Path(self.root.name))), default=str))
 
     def files(self, stage: Stage) -> list[str]:
         """Return the configuration files of a stage, in the order in which they are laid over one another."""

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from common.data.phantom import make_spine_phantom
+from common.errors import InputError
 from tests.bundles.runs import read_csv, read_json
 from tests.helpers import noise, write_nifti
 from tools.bundle_process import TrainingError
@@ -32,14 +33,15 @@ class TestTable:
             0: [case("a1", 0.9), case("a2", 0.7, 0.8, "T2"), case("b1", 0.6, None)],
             3: [case("c1", 0.4, 0.0, "T2"), case("d1", 0.2)],
         }
-        found = cross_validated(folds)
+        found = cross_validated(folds, {"recipe": 1})
         # Of the subjects' 0.8, 0.6, 0.4 and 0.2; two of the four cases with names have all of them right.
         assert (found["mean"], found["sd"], found["subjects"], found["cases"]) == (0.5, 0.2582, 4, 5)
         assert found["wholly_named_right"] == 0.5
         first = {"mean": 0.7, "sd": 0.1414, "subjects": 2, "cases": 3, "wholly_named_right": 0.5}
         assert found["folds"] == {"0": first, "3": {**first, "mean": 0.3, "cases": 2}}
         assert found["groups"]["T2"] == {"mean": 0.55, "sd": 0.2121, "subjects": 2, "cases": 2, "wholly_named_right": 0}
-        table, cases = write_cross_validation(found, tmp_path)
+        table, cases, trained = write_cross_validation(found, tmp_path)
+        assert read_json(trained) == {"recipe": 1}
         assert table.read_text(encoding="utf-8").splitlines() == [
             "part,subjects,cases,mean,sd,wholly_named_right",
             "fold 0,2,3,0.7,0.1414,0.5",
@@ -53,12 +55,16 @@ class TestTable:
         }  # fmt: skip
 
     def test_too_few(self, tmp_path):
-        found = cross_validated({0: [case("a", 0.5), case("b", None, None)], 1: []})
+        found = cross_validated({0: [case("a", 0.5), case("b", None, None)], 1: []}, {})
         assert (found["mean"], found["sd"], found["cases"]) == (0.5, None, 1)
-        table, _ = write_cross_validation(found, tmp_path)
+        table, *_ = write_cross_validation(found, tmp_path)
         assert table.read_text(encoding="utf-8").splitlines()[1:] == [
             "fold 0,1,1,0.5,,1.0", "fold 1,0,0,,,", "T1,1,1,0.5,,1.0", "all,1,1,0.5,,1.0",
         ]  # fmt: skip
+
+    def test_a_subject_in_two_folds(self):
+        with pytest.raises(InputError, match=r"^subject a: is held out in fold 0 and in fold 2; train all folds on"):
+            cross_validated({2: [case("a1", 0.5)], 0: [case("b", 0.5), case("a2", 0.5)]}, {})
 
 
 class TestWholeRun:

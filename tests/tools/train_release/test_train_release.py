@@ -15,11 +15,11 @@ from common.data.phantom import write_spine_phantoms
 from common.data.provenance import sha256_of
 from common.data.weight_parts import join_parts
 from common.errors import InputError
-from tests.bundles.runs import ROOT, read_json
+from tests.bundles.runs import ROOT, read_csv, read_json
 from tools.bundle_process import TrainingError
 from tools.train_release import __main__ as program
 from tools.train_release import publish as publishing
-from tools.train_release.cross_validation import cross_validated
+from tools.train_release.cross_validation import cross_validated, what_was_trained
 from tools.train_release.publish import chosen_figures, publish
 from tools.train_release.recipe import Candidate, Recipe, Stage, recipe_names
 from tools.train_release.release import run_recipe
@@ -285,13 +285,23 @@ class TestPublish:
     def test_a_cross_validation_goes_with_the_weights_that_it_is_of(self, recipe, data, tmp_path):
         done = run_recipe(recipe, data, tmp_path / "run", 4, None, lambda line: None, StandIn())
         row = {"subject": "a", "group": "T1", "dice": 0.9, "named_right": 1.0}
-        found = cross_validated({0: [row | {"case": "a1"}], 1: [row | {"case": "b1", "subject": "b", "dice": 0.8}]})
-        tables = {tmp_path / "results" / "bundle" / f"cross_validation{end}.csv" for end in ("", "_cases")}
+        folds = {0: [row | {"case": "a1"}], 1: [row | {"case": "b1", "subject": "b", "dice": 0.8}]}
+        found = cross_validated(folds, what_was_trained(recipe, {}))
+        names = [f"cross_validation{end}" for end in (".csv", "_cases.csv", "_recipe.json")]
+        tables = {tmp_path / "results" / "bundle" / name for name in names}
         assert tables <= set(publish(recipe, done, found, tmp_path / "results"))
         assert all(table.is_file() for table in tables)
         whole = {"subjects": 2, "cases": 2, "mean": 0.85, "sd": 0.0707, "wholly_named_right": 1.0}
         metrics = read_json(recipe.root / "configs" / "metadata.json")["eval_metrics"]
         assert metrics["cross_validation"] == {"folds": 2, "groups": {"T1": whole}} | whole
+        files = [recipe.root / "models" / name for name in ("model.pt", "model.json", "provenance.json")]
+        before = [file.read_bytes() for file in files]
+        more = cross_validated(folds | {2: [row | {"case": "c1", "subject": "c"}]}, what_was_trained(recipe, {}))
+        metadata = recipe.root / "configs" / "metadata.json"
+        assert set(publish(recipe, None, more, tmp_path / "results")) == tables | {metadata}
+        after = read_json(metadata)["eval_metrics"]
+        assert after.pop("cross_validation")["folds"] == 3 and metrics.pop("cross_validation") and after == metrics
+        assert [file.read_bytes() for file in files] == before  # of the weights nothing is changed
         publish(recipe, done, results=tmp_path / "results")  # other weights, perhaps
         assert not any(table.exists() for table in tables)
         assert "cross_validation" not in read_json(recipe.root / "configs" / "metadata.json")["eval_metrics"]
@@ -359,6 +369,55 @@ class TestProgram:
         ((_, trained, found),) = handed_on
         assert status == 0 and trained.folder == tmp_path / "run" / "fold_4" and found["subjects"] == 2
 
+    def test_folds_that_were_trained_elsewhere(self, start, tmp_path, monkeypatch):
+        handed_on = []
+        monkeypatch.setattr(program, "publish", lambda *what: handed_on.append(what) or [])
+        run, there = tmp_path / "run", tmp_path / "there"
+        assert start("--folds", "4,1", "--set", "device=cpu")[0] == 0
+        run.rename(there)
+        table = str(there / "cross_validation_cases.csv")
+        status, out, err, calls = start("--folds", "0", "--other_folds", table, "--publish")
+        assert (status, err) == (0, "") and {ids["fold"] for ids in calls} == {"0"}
+        assert "all folds: 0.8333 ± 0.0577 over 3 subjects (3 cases)" in out
+        ((_, trained, found),) = handed_on
+        assert trained is None and list(found["folds"]) == ["0", "1", "4"]
+        parts = [row["part"] for row in read_csv(run / "cross_validation.csv")]
+        assert parts == ["fold 0", "fold 1", "fold 4", "T1", "all"]
+        (tmp_path / "merged").mkdir()
+        for file in run.glob("cross_validation*"):
+            file.rename(tmp_path / "merged" / file.name)
+        shutil.rmtree(run)
+        merged = str(tmp_path / "merged" / "cross_validation_cases.csv")
+        for arguments, line in [
+            (["--folds", "1", "--other_folds", table], f"{table}: fold 1 is trained here, too; have every fold once"),
+            (["--folds", "2", "--other_folds", table, merged],
+             f"{merged}: fold 1 stands in {table}, too; have every fold once"),
+            (["--folds", "0", "--other_folds", table, "--set", "max_epochs=3"],
+             f"{there / 'cross_validation_recipe.json'}: is of another training: set/max_epochs is None, not 3; train "
+             "these folds with the same recipe"),
+            (["--other_folds", table], "--other_folds: are of a cross-validation; pass --folds with those to train"),
+            (["--folds", "0", "--other_folds", str(there / "none.csv")],
+             f"{there / 'none.csv'}: is not there; pass the cross_validation_cases.csv of a run, with"),
+            (["--folds", "0", "--other_folds", str(there / "cross_validation.csv")],
+             f"{there / 'cross_validation.csv'}: has not the columns case, subject, group, fold, dice, named_right;"),
+        ]:  # fmt: skip
+            status, _, err, calls = start(*arguments)
+            assert status == 1 and err.startswith(f"error: {line}") and err.count("\n") == 1, err
+            assert not calls and not run.exists()
+        rows = Path(table).read_text(encoding="utf-8")
+        for text, line in [
+            (rows.replace(",T1,4,", ",T1,7,"), "fold 7: there is none; the folds are 0, 1, 2, 3, 4"),
+            (rows.replace(",T1,4,", ",T1,four,"),
+             "line 3 is no row of such a table (invalid literal for int() with base 10: 'four'); pass the "
+             "cross_validation_cases.csv of a run"),
+        ]:  # fmt: skip
+            Path(table).write_text(text, encoding="utf-8")
+            assert start("--folds", "0", "--other_folds", table)[2] == f"error: {table}: {line}\n"
+        trained = there / "cross_validation_recipe.json"
+        trained.write_text("{", encoding="utf-8")
+        _, _, err, _ = start("--folds", "0", "--other_folds", table)
+        assert err.startswith(f"error: {trained}: is not JSON (Expecting property name") and err.count("\n") == 1
+
     @pytest.mark.parametrize(
         ("arguments", "line"),
         [
@@ -366,7 +425,7 @@ class TestProgram:
             (["--fold", "7"], "error: fold 7: there is none; the folds are 0, 1, 2, 3, 4"),
             (["--fold", "1", "--folds", "all"], "error: --fold: says the same as --folds; leave one of them out"),
             (["--folds", "0,1", "--publish"],
-             "error: --publish: hands on the weights of fold 4; have it among --folds"),
+             "error: --publish: hands on the weights of fold 4; have it among --folds, or in --other_folds"),
             (["--set", "lr"], "error: --set lr: is not of the form ID=VALUE; pass one such as --set device=cpu"),
             (["--set", "flips=perhaps"], "error: --flips perhaps: is neither true nor false; pass --flips true or"),
             (["--set", "lr=x"], "error: --lr x: is not a number; pass one such as --lr 0.001"),
