@@ -140,7 +140,8 @@ def write_cross_validation(found: Mapping[str, Any], folder: Path) -> list[Path]
 
 def _read_table(path: Path) -> list[dict[str, Any]]:
     remedy = f"pass the {_EACH} of a run"
-    with open(path, newline="", encoding="utf-8") as opened:
+    # What is no text has no such columns.
+    with open(path, newline="", encoding="utf-8", errors="replace") as opened:
         table = csv.DictReader(opened)
         if tuple(table.fieldnames or ()) != CASE_COLUMNS:
             raise InputError(path, f"has not the columns {', '.join(CASE_COLUMNS)}", remedy)

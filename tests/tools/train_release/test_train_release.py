@@ -376,6 +376,7 @@ class TestProgram:
         assert start("--folds", "4,1", "--set", "device=cpu")[0] == 0
         run.rename(there)
         table = str(there / "cross_validation_cases.csv")
+        shutil.copy(there / "fold_4" / "half" / "model.pt", there / "weights.pt")
         status, out, err, calls = start("--folds", "0", "--other_folds", table, "--publish")
         assert (status, err) == (0, "") and {ids["fold"] for ids in calls} == {"0"}
         assert "all folds: 0.8333 ± 0.0577 over 3 subjects (3 cases)" in out
@@ -400,6 +401,10 @@ class TestProgram:
              f"{there / 'none.csv'}: is not there; pass the cross_validation_cases.csv of a run, with"),
             (["--folds", "0", "--other_folds", str(there / "cross_validation.csv")],
              f"{there / 'cross_validation.csv'}: has not the columns case, subject, group, fold, dice, named_right;"),
+            (["--folds", "0", "--other_folds", str(there / "fold_4" / "half" / "model.pt")],
+             f"{there / 'fold_4' / 'half' / 'cross_validation_recipe.json'}: is not there;"),
+            (["--folds", "0", "--other_folds", str(there / "weights.pt")],
+             f"{there / 'weights.pt'}: has not the columns case,"),
         ]:  # fmt: skip
             status, _, err, calls = start(*arguments)
             assert status == 1 and err.startswith(f"error: {line}") and err.count("\n") == 1, err
