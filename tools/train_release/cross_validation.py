@@ -39,7 +39,10 @@ def read_case_rows(evaluation: Path) -> list[dict[str, Any]]:
 
 
 def what_was_trained(recipe: Recipe, ids: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what has to be equal for folds to belong together: the recipe, and the ids that were changed."""
+    """Return what has to be equal for folds to belong together: the recipe, and the ids that were changed.
+
+    What stands in the bundle's own configurations is not part of it: train all folds with one version of the bundle.
+    """
     changed = {name: str(value) for name, value in ids.items() if name not in _WHERE}
     return {"recipe": recipe.content(), "set": changed}
 
